@@ -1,0 +1,150 @@
+//! Objects that are no component: rights, namespaces' labels, and what kayak tells the cluster.
+
+use serde_json::{Value, json};
+
+use crate::cluster::{API_PORT, Cluster, Node};
+use crate::form::CONTROLLER_LABEL;
+use crate::object::Object;
+
+/// Builds an object from a literal of this crate, which always has what an object needs.
+#[expect(
+    clippy::expect_used,
+    reason = "the argument is a literal in this crate, covered by the snapshot tests"
+)]
+pub(crate) fn object(value: Value) -> Object {
+    Object::new(value).expect("literal objects have apiVersion, kind and name")
+}
+
+/// A user as the subject of a binding.
+pub(crate) fn user(name: &str) -> Value {
+    json!({ "kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": name })
+}
+
+fn group(name: &str) -> Value {
+    json!({ "kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": name })
+}
+
+/// A role for the whole cluster.
+pub(crate) fn cluster_role(name: &str, rules: &Value) -> Object {
+    object(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": { "name": name },
+        "rules": rules,
+    }))
+}
+
+/// Gives a role of the whole cluster to one subject.
+pub(crate) fn cluster_role_binding(name: &str, role: &str, subject: &Value) -> Object {
+    object(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": { "name": name },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role },
+        "subjects": [subject],
+    }))
+}
+
+/// A service account in `kube-system` whose token is mounted only where a pod asks for it.
+pub(crate) fn service_account(name: &str) -> Object {
+    object(json!({
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": { "name": name, "namespace": "kube-system" },
+        "automountServiceAccountToken": false,
+    }))
+}
+
+/// Pod Security: the control plane's namespace may do everything, and says so; the others that
+/// Kubernetes makes for itself hold no pods at all. `default` is the owner's.
+pub fn namespaces() -> Vec<Object> {
+    [("kube-system", "privileged"), ("kube-public", "restricted"), ("kube-node-lease", "restricted")]
+        .map(|(name, level)| {
+            object(json!({
+                "apiVersion": "v1",
+                "kind": "Namespace",
+                "metadata": { "name": name, "labels": { "pod-security.kubernetes.io/enforce": level } },
+            }))
+        })
+        .into()
+}
+
+/// Rights of kubelets, of the API server at kubelets, and of the agents.
+pub fn rights() -> Vec<Object> {
+    const SELF_RENEWAL: &str = "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient";
+    [
+        cluster_role_binding(
+            "kayak:kube-apiserver-kubelet-client",
+            "system:kubelet-api-admin",
+            &user("kube-apiserver-kubelet-client"),
+        ),
+        // A kubelet renews its own client certificate. (First ones of joining machines: issue 4.)
+        cluster_role_binding("kayak:kubelet-client-renewal", SELF_RENEWAL, &group("system:nodes")),
+        cluster_role("kayak:agent", &json!([
+            { "apiGroups": ["certificates.k8s.io"], "resources": ["certificatesigningrequests"], "verbs": ["get", "list", "watch"] },
+            { "apiGroups": ["certificates.k8s.io"], "resources": ["certificatesigningrequests/approval"], "verbs": ["update", "patch"] },
+            { "apiGroups": ["certificates.k8s.io"], "resources": ["signers"], "resourceNames": ["kubernetes.io/kubelet-serving"], "verbs": ["approve"] },
+        ])),
+        cluster_role_binding("kayak:agent", "kayak:agent", &group("kayak:agents")),
+        object(json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": { "name": "kayak:agent", "namespace": "kube-system" },
+            "rules": [{ "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [NODES_CONFIG_MAP], "verbs": ["get", "list", "watch"] }],
+        })),
+        object(json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": { "name": "kayak:agent", "namespace": "kube-system" },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "kayak:agent" },
+            "subjects": [group("kayak:agents")],
+        })),
+    ]
+    .into()
+}
+
+/// The ConfigMap in `kube-system` that names every node's addresses: node name to a comma-separated list.
+pub const NODES_CONFIG_MAP: &str = "kayak-nodes";
+
+/// What kayak alone may say: which nodes are controllers, which names and addresses a node has, and
+/// where the API is.
+pub fn facts(cluster: &Cluster) -> Vec<Object> {
+    let nodes: serde_json::Map<_, _> =
+        cluster.nodes.iter().map(|n| (n.name.clone(), json!(format!("{},{}", n.name, n.address)))).collect();
+    let controllers: Vec<_> = cluster
+        .controllers()
+        .map(|n| json!({ "addresses": [n.address], "conditions": { "ready": true } }))
+        .collect();
+    let mut objects: Vec<_> = cluster.controllers().map(controller).collect();
+    objects.extend([
+        object(json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": { "name": NODES_CONFIG_MAP, "namespace": "kube-system" },
+            "data": nodes,
+        })),
+        object(json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": "kubernetes",
+                "namespace": "default",
+                "labels": { "kubernetes.io/service-name": "kubernetes" },
+            },
+            "addressType": "IPv4",
+            "endpoints": controllers,
+            "ports": [{ "name": "https", "port": API_PORT, "protocol": "TCP" }],
+        })),
+    ]);
+    objects
+}
+
+/// A node's role is a label, which its kubelet may not give to itself. The object may be there
+/// before the kubelet registers: it then takes it over.
+fn controller(node: &Node) -> Object {
+    object(json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": { "name": node.name, "labels": { CONTROLLER_LABEL: "" } },
+    }))
+}

@@ -1,0 +1,181 @@
+//! Everything kayak writes for a cluster, as one map from path to content: hence diffable, and
+//! editable by hand between `kayak render` and `kayak start`.
+
+use std::collections::BTreeMap;
+
+use crate::access;
+use crate::cluster::Cluster;
+use crate::component::{self, Component};
+use crate::form;
+use crate::host;
+use crate::kubeconfig;
+use crate::object::{Object, ObjectError, to_yaml};
+use crate::pki::{KeyStore, MissingKey};
+
+/// The facts that `kayak start` needs beside the files it puts on nodes.
+pub const CLUSTER_FILE: &str = "cluster.json";
+/// The administrator's kubeconfig.
+pub const KUBECONFIG: &str = "auth/kubeconfig";
+
+/// The content of one path.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A regular file.
+    File(Vec<u8>),
+    /// A symbolic link and its target.
+    Link(String),
+}
+
+/// Why assets read from a directory are no cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum AssetsError {
+    /// The directory was not written by `kayak render`.
+    #[error("the assets have no `{CLUSTER_FILE}`: was the directory written by `kayak render`?")]
+    NoCluster,
+    /// The facts cannot be read.
+    #[error("`{CLUSTER_FILE}` cannot be read")]
+    Cluster(#[source] serde_json::Error),
+    /// A manifest cannot be read.
+    #[error("`{path}` cannot be read")]
+    Manifest {
+        /// Which one.
+        path: String,
+        /// Why.
+        #[source]
+        source: ObjectError,
+    },
+    /// A manifest is not UTF-8.
+    #[error("`{0}` is not text")]
+    NotText(String),
+}
+
+/// A rendered cluster.
+#[derive(Clone, PartialEq)]
+pub struct Assets {
+    /// Its facts.
+    pub cluster: Cluster,
+    /// Path below the asset directory to content.
+    pub files: BTreeMap<String, Content>,
+}
+
+impl Assets {
+    /// Renders a cluster. The same cluster and keys give the same bytes.
+    pub fn render(cluster: &Cluster, keys: &KeyStore) -> Result<Self, MissingKey> {
+        let mut files = BTreeMap::new();
+        let mut put = |path: String, text: &str| {
+            files.insert(path, Content::File(text.as_bytes().to_vec()));
+        };
+        put(CLUSTER_FILE.into(), &serde_json::to_string_pretty(cluster).unwrap_or_default());
+        let admin = kubeconfig::embedded(cluster.name(), &cluster.api_url(), keys, "admin")?;
+        put(KUBECONFIG.into(), admin.expose());
+        for (id, pair) in &keys.pairs {
+            put(format!("tls/{id}.crt"), &pair.certificate);
+            put(format!("tls/{id}.key"), pair.key.expose());
+        }
+        let account = keys.service_account()?;
+        put("tls/service-account.pub".into(), &account.certificate);
+        put("tls/service-account.key".into(), account.key.expose());
+        put("tls/encryption.key".into(), keys.encryption_key()?.expose());
+        for component in component::temporary(cluster, keys)? {
+            let name = component.name;
+            put(format!("bootstrap-manifests/{name}.yaml"), &to_yaml(&form::temporary_pod(&component)));
+            for (file, content) in &component.secrets {
+                put(format!("bootstrap-secrets/{name}/{file}"), content.expose());
+            }
+        }
+        for (path, object) in manifests(cluster, keys)? {
+            let mut text = String::new();
+            for object in object {
+                text.push_str("---\n");
+                text.push_str(&to_yaml(object.value()));
+            }
+            put(format!("manifests/{path}.yaml"), &text);
+        }
+        for node in &cluster.nodes {
+            for (path, content) in host::files(cluster, node, keys)? {
+                files.insert(format!("nodes/{}{path}", node.name), content);
+            }
+        }
+        Ok(Self { cluster: cluster.clone(), files })
+    }
+
+    /// Takes files that were read from an asset directory.
+    pub fn from_files(files: BTreeMap<String, Content>) -> Result<Self, AssetsError> {
+        let Some(Content::File(facts)) = files.get(CLUSTER_FILE) else { return Err(AssetsError::NoCluster) };
+        let cluster = serde_json::from_slice(facts).map_err(AssetsError::Cluster)?;
+        let assets = Self { cluster, files };
+        assets.objects()?;
+        Ok(assets)
+    }
+
+    /// Returns the in-cluster objects in the order in which they are applied.
+    pub fn objects(&self) -> Result<Vec<Object>, AssetsError> {
+        let mut objects = Vec::new();
+        for (path, content) in self.below("manifests/") {
+            let Content::File(bytes) = content else { continue };
+            let text = std::str::from_utf8(bytes).map_err(|_| AssetsError::NotText(path.into()))?;
+            let parsed = Object::parse_all(text)
+                .map_err(|source| AssetsError::Manifest { path: path.into(), source })?;
+            objects.extend(parsed);
+        }
+        Ok(objects)
+    }
+
+    /// Returns the files of a node by their absolute path there.
+    pub fn node_files(&self, node: &str) -> BTreeMap<String, &Content> {
+        self.below(&format!("nodes/{node}")).map(|(path, content)| (path.to_owned(), content)).collect()
+    }
+
+    /// Returns the temporary control plane's files by their absolute path on a controller: secrets
+    /// first, since the kubelet starts a pod as soon as it sees the manifest.
+    pub fn temporary_files(&self) -> Vec<(String, &Content)> {
+        let secrets = self
+            .below("bootstrap-secrets/")
+            .map(|(path, content)| (format!("{}/{path}", form::TEMPORARY_SECRETS), content));
+        let manifests = self
+            .below("bootstrap-manifests/")
+            .map(|(path, content)| (format!("{}/{}{path}", host::MANIFEST_DIR, form::TEMPORARY), content));
+        secrets.chain(manifests).collect()
+    }
+
+    fn below<'a>(&'a self, prefix: &str) -> impl Iterator<Item = (&'a str, &'a Content)> {
+        let prefix = prefix.to_owned();
+        self.files.iter().filter_map(move |(path, content)| Some((path.strip_prefix(&prefix)?, content)))
+    }
+}
+
+/// Says whether a path holds something secret, so that it is written 0600 and never shown.
+pub fn is_secret(path: &str) -> bool {
+    let private = ["auth/", "bootstrap-secrets/", "manifests/10-secrets"];
+    private.iter().any(|p| path.starts_with(p))
+        || path.ends_with(".key")
+        || path.ends_with(".pem")
+        || path.ends_with("/kubeconfig")
+        || path.contains(form::STATIC_SECRETS)
+        || path.contains(form::TEMPORARY_SECRETS)
+}
+
+/// Says whether a node's file is only given to it once, because the node renews it itself.
+pub fn is_seed(node_path: &str) -> bool {
+    node_path.starts_with(host::KUBELET_PKI)
+}
+
+/// The objects by file, whose names give the order.
+fn manifests(cluster: &Cluster, keys: &KeyStore) -> Result<Vec<(String, Vec<Object>)>, MissingKey> {
+    let components = component::self_hosted(cluster, keys)?;
+    let each =
+        |render: fn(&Component) -> Option<Object>| components.iter().filter_map(render).collect::<Vec<_>>();
+    let mut manifests = vec![
+        ("00-namespaces".to_owned(), access::namespaces()),
+        ("01-rights".to_owned(), access::rights()),
+        ("02-facts".to_owned(), access::facts(cluster)),
+        ("03-component-objects".to_owned(), component::extra_objects(cluster)),
+        ("10-secrets".to_owned(), each(form::secret)),
+        ("11-config".to_owned(), each(form::config_map)),
+    ];
+    for component in &components {
+        let workload = form::workload(component).into_iter().collect();
+        manifests.push((format!("20-{}", component.name), workload));
+    }
+    Ok(manifests)
+}

@@ -1,0 +1,83 @@
+//! etcd: a static pod of every controller for good, because what holds the cluster's state must not
+//! depend on the cluster's state.
+
+use std::collections::BTreeMap;
+
+use super::{Component, HostDir, Probe, Probes, Workload, flags};
+use crate::cluster::{Cluster, Node};
+use crate::pki::{Authority, KeyStore, MissingKey, Secret};
+
+/// Its name.
+pub const NAME: &str = "etcd";
+/// Where a member keeps its data on the node.
+const DATA_DIR: &str = "/var/lib/etcd";
+
+/// States the member of one controller.
+pub fn component(cluster: &Cluster, node: &Node, keys: &KeyStore) -> Result<Component, MissingKey> {
+    let dir = Component::secret_dir(NAME);
+    let file = |name: &str| format!("{dir}/{name}");
+    // Peers know each other by name, through the hosts file that the agents write, so that every
+    // address may change at once.
+    let peer_url = format!("https://{}:2380", node.name);
+    let command = flags(
+        NAME,
+        &[
+            ("name", &node.name),
+            ("data-dir", DATA_DIR),
+            ("listen-client-urls", &format!("https://127.0.0.1:2379,https://{}:2379", node.address)),
+            ("advertise-client-urls", &format!("https://{}:2379", node.name)),
+            ("listen-peer-urls", &format!("https://{}:2380", node.address)),
+            ("initial-advertise-peer-urls", &peer_url),
+            ("initial-cluster", &format!("{}={peer_url}", node.name)),
+            ("initial-cluster-token", cluster.name()),
+            ("initial-cluster-state", "new"),
+            ("trusted-ca-file", &file("ca.crt")),
+            ("cert-file", &file("server.crt")),
+            ("key-file", &file("server.key")),
+            ("client-cert-auth", ""),
+            ("peer-trusted-ca-file", &file("ca.crt")),
+            ("peer-cert-file", &file("peer.crt")),
+            ("peer-key-file", &file("peer.key")),
+            ("peer-client-cert-auth", ""),
+            ("tls-min-version", "TLS1.2"),
+            // Small disks: two WAL files, compaction by the API server, a quota that a home fits in.
+            ("snapshot-count", "10000"),
+            ("max-wals", "2"),
+            ("max-snapshots", "2"),
+            ("quota-backend-bytes", "2147483648"),
+            ("max-learners", "2"),
+            // Refuse to serve a data directory that a power cut damaged, rather than diverge.
+            ("feature-gates", "InitialCorruptCheck=true"),
+        ],
+    );
+    let health = Some(Probe::Exec(vec![
+        "etcdctl".into(),
+        "--endpoints=https://127.0.0.1:2379".into(),
+        format!("--cacert={}", file("ca.crt")),
+        format!("--cert={}", file("health-client.crt")),
+        format!("--key={}", file("health-client.key")),
+        "endpoint".into(),
+        "health".into(),
+    ]));
+    let pair = |id: &str| keys.pair(id);
+    let (server, peer) =
+        (pair(&format!("{}-etcd-server", node.name))?, pair(&format!("{}-etcd-peer", node.name))?);
+    let client = pair("etcd-health-client")?;
+    let public = |text: &str| Secret::new(text.to_owned());
+    Ok(Component {
+        secrets: BTreeMap::from([
+            ("ca.crt", public(keys.ca(Authority::Etcd)?)),
+            ("server.crt", public(&server.certificate)),
+            ("server.key", server.key.clone()),
+            ("peer.crt", public(&peer.certificate)),
+            ("peer.key", peer.key.clone()),
+            ("health-client.crt", public(&client.certificate)),
+            ("health-client.key", client.key.clone()),
+        ]),
+        host_dirs: vec![HostDir { name: "data", path: DATA_DIR, writable: true }],
+        probes: Probes { startup: health.clone(), ready: None, live: health },
+        cpu: 100,
+        memory: 100,
+        ..Component::new(NAME, &cluster.images.etcd, Workload::StaticPod, command)
+    })
+}

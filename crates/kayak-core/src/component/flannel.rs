@@ -1,0 +1,67 @@
+//! flannel, which carries pods' packets between nodes. The agent writes the CNI configuration.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::{Component, Env, HostDir, Probe, Probes, Workload, flags};
+use crate::access::{cluster_role, cluster_role_binding, user};
+use crate::cluster::Cluster;
+use crate::kubeconfig;
+use crate::object::Object;
+use crate::pki::{KeyStore, MissingKey};
+
+/// Its name.
+pub const NAME: &str = "flannel";
+/// Bytes that VXLAN over IPv4 takes off the link's MTU.
+pub const OVERHEAD: u32 = 50;
+
+/// States flannel.
+pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, MissingKey> {
+    let (secrets, config) = (Component::secret_dir(NAME), Component::config_dir(NAME));
+    let command = flags(
+        "flanneld",
+        &[
+            ("kube-subnet-mgr", ""),
+            ("kubeconfig-file", &format!("{secrets}/kubeconfig")),
+            ("net-config-path", &format!("{config}/net-conf.json")),
+            ("iface", "$(NODE_IP)"),
+            ("ip-masq", ""),
+            ("healthz-ip", "127.0.0.1"),
+            ("healthz-port", "10254"),
+        ],
+    );
+    let net_conf = json!({
+        "Network": cluster.config.network.pods,
+        "EnableNFTables": true,
+        "Backend": { "Type": "vxlan" },
+    });
+    let health = Some(Probe::Http("/healthz", 10254, Some("127.0.0.1")));
+    Ok(Component {
+        secrets: BTreeMap::from([(
+            "kubeconfig",
+            kubeconfig::embedded(cluster.name(), &Cluster::local_api_url(), keys, NAME)?,
+        )]),
+        config: BTreeMap::from([("net-conf.json", net_conf.to_string())]),
+        host_dirs: vec![HostDir { name: "run", path: "/run/flannel", writable: true }],
+        env: vec![Env::Field("NODE_NAME", "spec.nodeName"), Env::Field("NODE_IP", "status.hostIP")],
+        probes: Probes { startup: health.clone(), ready: None, live: health },
+        capabilities: &["NET_ADMIN", "NET_RAW"],
+        ..Component::new(NAME, &cluster.images.flannel, Workload::NodeDaemonSet, command)
+    })
+}
+
+/// What flannel may do: read nodes, and write its own facts into their annotations.
+pub fn objects() -> Vec<Object> {
+    [
+        cluster_role(
+            "kayak:flannel",
+            &json!([
+                { "apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"] },
+                { "apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch"] },
+            ]),
+        ),
+        cluster_role_binding("kayak:flannel", "kayak:flannel", &user("kayak:flannel")),
+    ]
+    .into()
+}

@@ -1,0 +1,202 @@
+//! The components of a cluster. Each is stated once, in a file of its own, and rendered by
+//! [`crate::form`] in the forms that are needed.
+
+pub mod apiserver;
+pub mod controller_manager;
+pub mod coredns;
+pub mod etcd;
+pub mod flannel;
+pub mod proxy;
+pub mod scheduler;
+
+use std::collections::BTreeMap;
+
+use crate::cluster::Cluster;
+use crate::object::Object;
+use crate::pki::{KeyStore, MissingKey, Secret};
+
+/// What a component is, whatever form it runs in.
+#[derive(Clone)]
+pub struct Component {
+    /// Its name: of the workload, the container and the label.
+    pub name: &'static str,
+    /// The image.
+    pub image: String,
+    /// Program and flags.
+    pub command: Vec<String>,
+    /// Set for those whose instances each bind an address of their own.
+    pub instance: Option<Instance>,
+    /// How it runs in the cluster.
+    pub workload: Workload,
+    /// Files it reads that are secret, mounted at [`Component::secret_dir`].
+    pub secrets: BTreeMap<&'static str, Secret>,
+    /// Files it reads that anybody may see, mounted at [`Component::config_dir`].
+    pub config: BTreeMap<&'static str, String>,
+    /// Directories of the node it needs.
+    pub host_dirs: Vec<HostDir>,
+    /// Environment.
+    pub env: Vec<Env>,
+    /// What kubelet asks it.
+    pub probes: Probes,
+    /// Requested CPU in millicores.
+    pub cpu: u32,
+    /// Requested memory in MiB.
+    pub memory: u32,
+    /// Capabilities it keeps; all others are dropped.
+    pub capabilities: &'static [&'static str],
+    /// Whether it shares the node's network.
+    pub host_network: bool,
+    /// The service account it needs a token of, for those that can live without an API.
+    pub service_account: Option<&'static str>,
+    /// Named ports, for those on the pod network.
+    pub ports: Vec<(&'static str, &'static str, u16)>,
+    /// Seconds between SIGTERM and SIGKILL.
+    pub grace: u32,
+}
+
+/// How instances on one node stay apart: see [`crate::instance`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Flags of `kayak instance` before `--`.
+    pub wrapper_flags: Vec<String>,
+}
+
+/// How a component runs in the cluster.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Workload {
+    /// One on every controller; a new one starts beside the old one.
+    ControllerDaemonSet,
+    /// One on every node; replaced in place, since it owns node-wide state.
+    NodeDaemonSet,
+    /// So many anywhere on the controllers, surging.
+    ControllerDeployment(u32),
+    /// So many on any node, surging.
+    Deployment(u32),
+    /// A static pod of every controller, for good.
+    StaticPod,
+}
+
+/// A directory of the node inside a component.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HostDir {
+    /// The volume's name.
+    pub name: &'static str,
+    /// Path on the node and in the container alike.
+    pub path: &'static str,
+    /// Whether it may write there.
+    pub writable: bool,
+}
+
+/// An environment variable.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Env {
+    /// Name and value.
+    Value(&'static str, String),
+    /// Name and the pod's field it takes its value from.
+    Field(&'static str, &'static str),
+}
+
+/// What the kubelet asks a component. Startup is asked every second, so that nothing waits for a slow poll.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Probes {
+    /// Has it started?
+    pub startup: Option<Probe>,
+    /// May it be given work?
+    pub ready: Option<Probe>,
+    /// Must it be restarted?
+    pub live: Option<Probe>,
+}
+
+/// One question.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// A command in the container.
+    Exec(Vec<String>),
+    /// An HTTP path and port on the pod's address or the one given.
+    Http(&'static str, u16, Option<&'static str>),
+}
+
+impl Component {
+    /// A component with nothing but a name, an image and a command; on the node's network, without
+    /// capabilities.
+    fn new(name: &'static str, image: &str, workload: Workload, command: Vec<String>) -> Self {
+        Self {
+            name,
+            image: image.into(),
+            command,
+            instance: None,
+            workload,
+            secrets: BTreeMap::new(),
+            config: BTreeMap::new(),
+            host_dirs: Vec::new(),
+            env: Vec::new(),
+            probes: Probes::default(),
+            cpu: 50,
+            memory: 32,
+            capabilities: &[],
+            host_network: true,
+            service_account: None,
+            ports: Vec::new(),
+            grace: 30,
+        }
+    }
+
+    /// Where a component finds its secret files, in every form.
+    pub fn secret_dir(name: &str) -> String {
+        format!("/etc/kubernetes/secrets/{name}")
+    }
+
+    /// Where a component finds its public files, in every form.
+    pub fn config_dir(name: &str) -> String {
+        format!("/etc/kubernetes/config/{name}")
+    }
+}
+
+/// Builds `--flag=value` arguments; an empty value gives a bare `--flag`.
+fn flags(program: &str, flags: &[(&str, &str)]) -> Vec<String> {
+    let render = |&(name, value): &(&str, &str)| {
+        if value.is_empty() { format!("--{name}") } else { format!("--{name}={value}") }
+    };
+    std::iter::once(program.to_owned()).chain(flags.iter().map(render)).collect()
+}
+
+/// The three probes of a component whose instances each have an address of their own: an HTTPS
+/// request by `kayak probe` inside the container, which knows that address.
+fn instance_probes(name: &str, port: u16, server_name: &str, ready: &str, live: &str) -> Probes {
+    let probe = |path: &str| {
+        Some(Probe::Exec(vec![
+            format!("{}/kayak", crate::node::BINARY_DIR),
+            "probe".into(),
+            format!("--port={port}"),
+            format!("--path={path}"),
+            format!("--ca={}/ca.crt", Component::secret_dir(name)),
+            format!("--server-name={server_name}"),
+        ]))
+    };
+    Probes { startup: probe(ready), ready: probe(ready), live: probe(live) }
+}
+
+/// The components that the temporary control plane consists of, in start order.
+pub fn temporary(cluster: &Cluster, keys: &KeyStore) -> Result<Vec<Component>, MissingKey> {
+    Ok(vec![
+        apiserver::component(cluster, keys)?,
+        controller_manager::component(cluster, keys)?,
+        scheduler::component(cluster, keys)?,
+    ])
+}
+
+/// The components that run as ordinary objects.
+pub fn self_hosted(cluster: &Cluster, keys: &KeyStore) -> Result<Vec<Component>, MissingKey> {
+    let mut components = temporary(cluster, keys)?;
+    components.extend([
+        proxy::component(cluster, keys)?,
+        flannel::component(cluster, keys)?,
+        coredns::component(cluster),
+    ]);
+    Ok(components)
+}
+
+/// Objects that components need beside their workload: accounts, rights, services.
+pub fn extra_objects(cluster: &Cluster) -> Vec<Object> {
+    [coredns::objects(cluster), flannel::objects()].into_iter().flatten().collect()
+}

@@ -1,0 +1,57 @@
+//! The scheduler.
+
+use std::collections::BTreeMap;
+
+use super::{Component, Env, Instance, Workload, controller_manager::replicas, flags, instance_probes};
+use crate::cluster::Cluster;
+use crate::instance::PLACEHOLDER;
+use crate::kubeconfig;
+use crate::pki::{Authority, KeyStore, MissingKey, Secret};
+
+/// Its name.
+pub const NAME: &str = "kube-scheduler";
+/// The port of each instance, and of the agent's front.
+pub const PORT: u16 = 10259;
+
+/// States the scheduler.
+pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, MissingKey> {
+    let dir = Component::secret_dir(NAME);
+    let file = |name: &str| format!("{dir}/{name}");
+    let port = PORT.to_string();
+    let command = flags(
+        NAME,
+        &[
+            ("bind-address", PLACEHOLDER),
+            ("secure-port", &port),
+            ("profiling", "false"),
+            ("kubeconfig", &file("kubeconfig")),
+            ("authentication-kubeconfig", &file("kubeconfig")),
+            ("authorization-kubeconfig", &file("kubeconfig")),
+            ("tls-cert-file", &file("tls.crt")),
+            ("tls-private-key-file", &file("tls.key")),
+            ("client-ca-file", &file("ca.crt")),
+            ("requestheader-client-ca-file", &file("front-proxy-ca.crt")),
+            ("leader-elect", "true"),
+            ("leader-elect-retry-period", "1s"),
+        ],
+    );
+    let tls = keys.pair("kube-scheduler-serving")?;
+    Ok(Component {
+        instance: Some(Instance { wrapper_flags: Vec::new() }),
+        secrets: BTreeMap::from([
+            ("kubeconfig", kubeconfig::embedded(cluster.name(), &Cluster::local_api_url(), keys, NAME)?),
+            ("tls.crt", Secret::new(tls.certificate.clone())),
+            ("tls.key", tls.key.clone()),
+            ("ca.crt", Secret::new(keys.ca(Authority::Kubernetes)?.to_owned())),
+            ("front-proxy-ca.crt", Secret::new(keys.ca(Authority::FrontProxy)?.to_owned())),
+        ]),
+        env: vec![Env::Field("POD_UID", "metadata.uid")],
+        probes: instance_probes(NAME, PORT, NAME, "/healthz", "/healthz"),
+        ..Component::new(
+            NAME,
+            &cluster.images.kubernetes,
+            Workload::ControllerDeployment(replicas(cluster)),
+            command,
+        )
+    })
+}

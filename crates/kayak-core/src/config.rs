@@ -1,0 +1,192 @@
+//! `cluster.yaml`: what the owner wishes, with its defaults.
+
+use std::net::IpAddr;
+
+use camino::Utf8PathBuf;
+use ipnet::{IpNet, Ipv4Net};
+use serde::{Deserialize, Serialize};
+
+/// The whole file. Every field has a default: an empty file is a valid cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Config {
+    /// The cluster's name: 1 to 20 lower-case letters, digits and dashes; names what it makes on the machine.
+    pub name: String,
+    /// Addresses and ranges.
+    pub network: Network,
+    /// How clients reach the API.
+    pub api: Api,
+    /// Certificates.
+    pub pki: Pki,
+}
+
+/// Addresses and ranges. They must not overlap.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Network {
+    /// Whether pods and nodes reach the outside, masqueraded by the machine.
+    pub egress: bool,
+    /// The nodes' addresses; the first one is the machine's own on the bridge.
+    pub nodes: Ipv4Net,
+    /// The pods' addresses; each node gets a /24 of it.
+    pub pods: Ipv4Net,
+    /// The services' virtual addresses.
+    pub services: Ipv4Net,
+    /// The DNS domain of services.
+    pub domain: String,
+    /// Name servers for names outside the cluster; the machine's own if absent.
+    pub nameservers: Option<Vec<IpAddr>>,
+}
+
+/// How clients reach the API.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Api {
+    /// DNS names in the API server's certificate beyond the usual ones.
+    pub extra_names: Vec<String>,
+    /// Addresses in the API server's certificate beyond the usual ones.
+    pub extra_addresses: Vec<IpAddr>,
+}
+
+/// Certificates.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Pki {
+    /// The owner's own CA for Kubernetes' certificates; made if absent.
+    pub kubernetes_ca: Option<CaFiles>,
+    /// The owner's own CA for etcd's certificates; made if absent.
+    pub etcd_ca: Option<CaFiles>,
+    /// The owner's own CA for the front proxy's certificate; made if absent.
+    pub front_proxy_ca: Option<CaFiles>,
+}
+
+/// A CA's certificate and key in PEM files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CaFiles {
+    /// The certificate's path.
+    pub certificate: Utf8PathBuf,
+    /// The private key's path.
+    pub key: Utf8PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { name: "kayak".into(), network: Network::default(), api: Api::default(), pki: Pki::default() }
+    }
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            egress: true,
+            nodes: net([10, 254, 0, 0], 24),
+            pods: net([10, 244, 0, 0], 16),
+            services: net([10, 96, 0, 0], 16),
+            domain: "cluster.local".into(),
+            nameservers: None,
+        }
+    }
+}
+
+const fn net(octets: [u8; 4], prefix: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(std::net::Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]), prefix)
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not YAML, a field nobody knows, or a value of the wrong type.
+    #[error("the configuration cannot be read:\n{0}")]
+    Syntax(String),
+    /// Well-formed but impossible; every problem is listed.
+    #[error("the configuration cannot work:\n  - {}", .0.join("\n  - "))]
+    Invalid(Vec<String>),
+}
+
+impl Config {
+    /// Reads the text of a `cluster.yaml` and validates it.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+        if text.lines().all(blank) {
+            return Ok(Self::default());
+        }
+        let config: Self = serde_saphyr::from_str(text).map_err(|e| ConfigError::Syntax(e.to_string()))?;
+        config.validated()
+    }
+
+    /// Returns the configuration if a cluster can be made of it.
+    pub fn validated(self) -> Result<Self, ConfigError> {
+        let problems = self.problems();
+        if problems.is_empty() { Ok(self) } else { Err(ConfigError::Invalid(problems)) }
+    }
+
+    /// Lists everything that makes the configuration impossible.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if self.name.is_empty()
+            || self.name.len() > 20
+            || !self.name.chars().all(label)
+            || self.name.starts_with('-')
+            || self.name.ends_with('-')
+        {
+            problems.push(format!(
+                "`name: {}` must be 1 to 20 lower-case letters, digits and inner dashes",
+                self.name
+            ));
+        }
+        let n = &self.network;
+        let ranges = [("nodes", n.nodes), ("pods", n.pods), ("services", n.services)];
+        for (i, (left, a)) in ranges.iter().enumerate() {
+            for (right, b) in &ranges[i + 1..] {
+                if a.contains(b) || b.contains(a) {
+                    problems.push(format!("`network.{left}: {a}` and `network.{right}: {b}` overlap"));
+                }
+            }
+        }
+        for (field, range, longest) in
+            [("nodes", n.nodes, 28), ("pods", n.pods, 23), ("services", n.services, 28)]
+        {
+            if range.prefix_len() > longest {
+                problems.push(format!("`network.{field}: {range}` is too small: at most /{longest}"));
+            }
+            if range.trunc() != range {
+                problems
+                    .push(format!("`network.{field}: {range}` has host bits set: write {}", range.trunc()));
+            }
+        }
+        problems
+    }
+}
+
+impl Network {
+    /// The ranges as the two-family type that the parts which do not care use.
+    pub fn pod_cidrs(&self) -> Vec<IpNet> {
+        vec![IpNet::V4(self.pods)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_default_cluster() {
+        assert_eq!(Config::parse("# nothing\n").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_with_its_place() {
+        let error = Config::parse("network:\n  egres: false\n").unwrap_err().to_string();
+        assert!(error.contains("egres") && error.contains('2'), "{error}");
+    }
+
+    #[test]
+    fn every_problem_is_listed_at_once() {
+        let error =
+            Config::parse("name: A\nnetwork:\n  pods: 10.96.0.0/16\n  nodes: 10.1.2.3/24\n").unwrap_err();
+        let ConfigError::Invalid(problems) = error else { panic!("{error}") };
+        assert_eq!(problems.len(), 3, "{problems:?}");
+    }
+}

@@ -1,0 +1,260 @@
+//! The files of one node: what its agent, runtime and kubelet read.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use serde_json::json;
+
+use crate::assets::Content;
+use crate::cluster::{API_PORT, Cluster, LOCAL_API_PORT, Node, Role};
+use crate::component::{apiserver, controller_manager, etcd, flannel, scheduler};
+use crate::form::{STATIC_SECRETS, static_pod};
+use crate::kubeconfig;
+use crate::node::{
+    CNI_CONFIG_DIR, CONFIG_PATH, CRI_SOCKET, Front, NodeConfig, PodNetwork, RESOLV_CONF, Unit,
+};
+use crate::object::to_yaml;
+use crate::pki::{API_SERVER_NAME, Authority, KeyStore, MissingKey};
+
+const KUBELET_CONFIG: &str = "/etc/kubernetes/kubelet/config.yaml";
+const KUBELET_KUBECONFIG: &str = "/etc/kubernetes/kubelet/kubeconfig";
+const AGENT_KUBECONFIG: &str = "/etc/kubernetes/kayak/kubeconfig";
+const CONTAINERD_CONFIG: &str = "/etc/kubernetes/containerd/config.toml";
+const CA_FILE: &str = "/etc/kubernetes/pki/ca.crt";
+/// Where the kubelet keeps the certificates that it renews itself.
+pub const KUBELET_PKI: &str = "/var/lib/kubelet/pki";
+/// Where the kubelet finds static pods.
+pub const MANIFEST_DIR: &str = "/etc/kubernetes/manifests";
+
+/// Renders every file of a node, by its absolute path there.
+pub fn files(
+    cluster: &Cluster,
+    node: &Node,
+    keys: &KeyStore,
+) -> Result<BTreeMap<String, Content>, MissingKey> {
+    let text = |text: String| Content::File(text.into_bytes());
+    let mut files = BTreeMap::from([
+        (CONFIG_PATH.to_owned(), text(to_json(&config(cluster, node)))),
+        (CA_FILE.to_owned(), text(keys.ca(Authority::Kubernetes)?.to_owned())),
+        (CONTAINERD_CONFIG.to_owned(), text(containerd(cluster))),
+        (KUBELET_CONFIG.to_owned(), text(kubelet(cluster, node))),
+        (
+            KUBELET_KUBECONFIG.to_owned(),
+            text(kubeconfig::with_files(
+                cluster.name(),
+                &Cluster::local_api_url(),
+                keys,
+                &format!("{}-kubelet", node.name),
+                &format!("{KUBELET_PKI}/kubelet-client-current.pem"),
+            )?),
+        ),
+    ]);
+    // The first pair is issued directly, so that the node does not wait for a signer that it is
+    // itself about to run. Rotation wants the current one to be a link.
+    for (kind, id) in [("client", "kubelet"), ("server", "kubelet-serving")] {
+        let pair = keys.pair(&format!("{}-{id}", node.name))?;
+        let first = format!("kubelet-{kind}-first.pem");
+        files.insert(format!("{KUBELET_PKI}/kubelet-{kind}-current.pem"), Content::Link(first.clone()));
+        files.insert(
+            format!("{KUBELET_PKI}/{first}"),
+            text(format!("{}{}", pair.certificate, pair.key.expose())),
+        );
+    }
+    if node.role == Role::Controller {
+        let agent = format!("{}-agent", node.name);
+        let local = Cluster::local_api_url();
+        let agent = kubeconfig::embedded(cluster.name(), &local, keys, &agent)?;
+        files.insert(AGENT_KUBECONFIG.into(), text(agent.expose().to_owned()));
+        let etcd = etcd::component(cluster, node, keys)?;
+        files.insert(format!("{MANIFEST_DIR}/{}.yaml", etcd.name), text(to_yaml(&static_pod(&etcd))));
+        for (name, content) in &etcd.secrets {
+            files.insert(format!("{STATIC_SECRETS}/{}/{name}", etcd.name), text(content.expose().to_owned()));
+        }
+    }
+    Ok(files)
+}
+
+fn to_json(config: &NodeConfig) -> String {
+    // Serialising a struct of texts and numbers cannot fail.
+    serde_json::to_string_pretty(config).unwrap_or_default()
+}
+
+fn config(cluster: &Cluster, node: &Node) -> NodeConfig {
+    let controller = node.role == Role::Controller;
+    NodeConfig {
+        cluster: cluster.name().into(),
+        name: node.name.clone(),
+        address: IpAddr::V4(node.address),
+        hosts: cluster.nodes.iter().map(|n| (n.name.clone(), IpAddr::V4(n.address))).collect(),
+        nameservers: cluster.nameservers.clone(),
+        sysctls: sysctls(),
+        units: vec![containerd_unit(), kubelet_unit(node)],
+        fronts: if controller { fronts(node) } else { Vec::new() },
+        pod_network: PodNetwork {
+            pod_cidrs: cluster.config.network.pod_cidrs(),
+            overhead: flannel::OVERHEAD,
+            kubeconfig: KUBELET_KUBECONFIG.into(),
+        },
+        approver_kubeconfig: controller.then(|| AGENT_KUBECONFIG.into()),
+    }
+}
+
+/// The ports the agent owns on a controller.
+fn fronts(node: &Node) -> Vec<Front> {
+    let local = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+    let front = |component: &str, port, path: &str, server_name: &str, listen| Front {
+        component: component.into(),
+        listen,
+        port,
+        ready_path: path.into(),
+        server_name: server_name.into(),
+        ca_file: CA_FILE.into(),
+    };
+    vec![
+        front(
+            apiserver::NAME,
+            API_PORT,
+            "/readyz",
+            API_SERVER_NAME,
+            vec![
+                SocketAddr::new(IpAddr::V4(node.address), API_PORT),
+                // `kubectl port-forward` to a pod on the node's network dials localhost.
+                local(API_PORT),
+                local(LOCAL_API_PORT),
+            ],
+        ),
+        // The API server's componentstatuses look for these two on localhost.
+        front(
+            controller_manager::NAME,
+            controller_manager::PORT,
+            "/healthz",
+            controller_manager::NAME,
+            vec![local(controller_manager::PORT)],
+        ),
+        front(scheduler::NAME, scheduler::PORT, "/healthz", scheduler::NAME, vec![local(scheduler::PORT)]),
+    ]
+}
+
+fn sysctls() -> BTreeMap<String, String> {
+    [
+        ("net.ipv4.ip_forward", "1"),
+        // Pods' packets leave by another way than they came when a service address is between.
+        ("net.ipv4.conf.all.rp_filter", "0"),
+        ("net.ipv4.conf.default.rp_filter", "0"),
+    ]
+    .map(|(name, value)| (name.into(), value.into()))
+    .into()
+}
+
+fn containerd_unit() -> Unit {
+    Unit {
+        name: "containerd".into(),
+        command: ["/usr/local/bin/containerd", "--config", CONTAINERD_CONFIG].map(str::to_owned).into(),
+        env: BTreeMap::new(),
+        ready_socket: Some(CRI_SOCKET.into()),
+    }
+}
+
+fn kubelet_unit(node: &Node) -> Unit {
+    Unit {
+        name: "kubelet".into(),
+        command: vec![
+            "/usr/local/bin/kubelet".into(),
+            format!("--config={KUBELET_CONFIG}"),
+            format!("--kubeconfig={KUBELET_KUBECONFIG}"),
+            format!("--cert-dir={KUBELET_PKI}"),
+            format!("--hostname-override={}", node.name),
+            format!("--node-ip={}", node.address),
+        ],
+        env: BTreeMap::new(),
+        ready_socket: None,
+    }
+}
+
+/// The kubelet's configuration file.
+fn kubelet(cluster: &Cluster, node: &Node) -> String {
+    to_yaml(&json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": node.address,
+        "authentication": {
+            "anonymous": { "enabled": false },
+            "webhook": { "enabled": true },
+            "x509": { "clientCAFile": CA_FILE },
+        },
+        "authorization": { "mode": "Webhook" },
+        "containerRuntimeEndpoint": format!("unix://{CRI_SOCKET}"),
+        "cgroupDriver": "cgroupfs",
+        // Hosts with the first version of cgroups, and with swap, are the owner's choice.
+        "failCgroupV1": false,
+        "failSwapOn": false,
+        "clusterDNS": [cluster.dns_service_ip()],
+        "clusterDomain": cluster.config.network.domain,
+        "resolvConf": RESOLV_CONF,
+        // A component that had to wait for another is back within seconds, not minutes.
+        "crashLoopBackOff": { "maxContainerRestartPeriod": "5s" },
+        // The bundle's images are pinned, and nothing could pull them again: leave disks fuller.
+        "evictionHard": {
+            "memory.available": "100Mi",
+            "nodefs.available": "3%",
+            "nodefs.inodesFree": "2%",
+            "imagefs.available": "3%",
+        },
+        "healthzBindAddress": "127.0.0.1",
+        // There is no iptables in a node, and nothing that needs its chains.
+        "makeIPTablesUtilChains": false,
+        "rotateCertificates": true,
+        "serverTLSBootstrap": true,
+        "staticPodPath": MANIFEST_DIR,
+        "tlsMinVersion": "VersionTLS12",
+        "volumePluginDir": "/var/lib/kubelet/volume-plugins",
+    }))
+}
+
+/// containerd's configuration file.
+fn containerd(cluster: &Cluster) -> String {
+    let pause = &cluster.images.pause;
+    format!(
+        r#"version = 3
+root = "/var/lib/containerd"
+state = "/run/containerd"
+oom_score = 0
+disabled_plugins = [
+    "io.containerd.internal.v1.opt",
+    "io.containerd.internal.v1.tracing",
+    "io.containerd.nri.v1.nri",
+    "io.containerd.snapshotter.v1.blockfile",
+    "io.containerd.snapshotter.v1.erofs",
+    "io.containerd.tracing.processor.v1.otlp",
+]
+
+[grpc]
+address = "{CRI_SOCKET}"
+
+[plugins."io.containerd.cri.v1.runtime"]
+# A node container may not raise these on many hosts; what cannot be had is done without.
+restrict_oom_score_adj = true
+disable_apparmor = true
+tolerate_missing_hugetlb_controller = true
+
+[plugins."io.containerd.cri.v1.runtime".containerd]
+default_runtime_name = "runc"
+
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+SystemdCgroup = false
+
+[plugins."io.containerd.cri.v1.runtime".cni]
+bin_dirs = ["/opt/cni/bin"]
+conf_dir = "{CNI_CONFIG_DIR}"
+
+[plugins."io.containerd.cri.v1.images"]
+snapshotter = "overlayfs"
+
+[plugins."io.containerd.cri.v1.images".pinned_images]
+sandbox = "{pause}"
+"#
+    )
+}

@@ -1,0 +1,16 @@
+//! The pure part of kayak: what a cluster is made of and what has to be done, decided without I/O,
+//! clock, randomness or an async runtime.
+
+pub mod access;
+pub mod assets;
+pub mod cluster;
+pub mod component;
+pub mod config;
+pub mod form;
+pub mod host;
+pub mod instance;
+pub mod kubeconfig;
+pub mod node;
+pub mod object;
+pub mod pki;
+pub mod plan;

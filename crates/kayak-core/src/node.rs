@@ -1,0 +1,132 @@
+//! What the agent of one node must know to bring the node up from its disk alone.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Where the agent reads its [`NodeConfig`].
+pub const CONFIG_PATH: &str = "/etc/kubernetes/kayak/node.json";
+/// Where the agent tells what it sees: a connection gets one JSON `Status` a line, now and at every change.
+pub const STATUS_SOCKET: &str = "/run/kayak/agent.sock";
+/// Where the agent keeps the binary that control-plane pods mount.
+pub const BINARY_DIR: &str = "/opt/kayak/bin";
+/// The directory of the units' logs; a unit's is `NAME.log`.
+pub const LOG_DIR: &str = "/var/log/kayak";
+/// Where the runtime looks for the pod network's configuration.
+pub const CNI_CONFIG_DIR: &str = "/etc/kubernetes/cni/net.d";
+/// The name servers that pods may inherit; the kubelet's `resolvConf`.
+pub const RESOLV_CONF: &str = "/run/kayak/resolv.conf";
+/// The runtime's socket.
+pub const CRI_SOCKET: &str = "/run/containerd/containerd.sock";
+
+/// The agent's whole input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The node's name, also its host name.
+    pub name: String,
+    /// The address the node is reached at by other nodes and clients.
+    pub address: IpAddr,
+    /// Lines of `/etc/hosts` beyond localhost: name to address, this node's own included.
+    pub hosts: BTreeMap<String, IpAddr>,
+    /// Name servers outside the cluster, already free of loopback addresses; empty without egress.
+    pub nameservers: Vec<IpAddr>,
+    /// Kernel settings, `net.ipv4.ip_forward` style names; one that cannot be set is an error
+    /// unless it has the wished value already.
+    pub sysctls: BTreeMap<String, String>,
+    /// What the agent supervises, started in this order, each after the one before it is ready.
+    pub units: Vec<Unit>,
+    /// The ports the agent owns in front of control-plane instances.
+    pub fronts: Vec<Front>,
+    /// How pods of this node get their addresses.
+    pub pod_network: PodNetwork,
+    /// Set on controllers: the kubeconfig with which the agent approves kubelet serving certificates.
+    pub approver_kubeconfig: Option<String>,
+}
+
+/// A long-running process of the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unit {
+    /// Short name, `containerd` or `kubelet`.
+    pub name: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Environment beyond PATH.
+    pub env: BTreeMap<String, String>,
+    /// Ready once this unix socket accepts connections; at once if absent.
+    pub ready_socket: Option<String>,
+}
+
+/// Addresses and ports behind which the ready instances of one component stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Front {
+    /// The component: the `io.kubernetes.container.name` of its instances in `kube-system`.
+    pub component: String,
+    /// What the agent listens on.
+    pub listen: Vec<SocketAddr>,
+    /// The port each instance has on its own address.
+    pub port: u16,
+    /// The HTTPS path that answers 200 when an instance may be given connections.
+    pub ready_path: String,
+    /// The name to verify an instance's serving certificate by.
+    pub server_name: String,
+    /// The CA bundle to verify it with.
+    pub ca_file: String,
+}
+
+/// The pod network of one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PodNetwork {
+    /// The range all pods' addresses are from, one or two families.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Bytes the backend's headers take off the link's MTU (50 for VXLAN over IPv4).
+    pub overhead: u32,
+    /// The kubeconfig with which the agent reads its own Node's `spec.podCIDRs`.
+    pub kubeconfig: String,
+}
+
+/// What the agent sees, as told on [`STATUS_SOCKET`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The supervised units by name.
+    pub units: BTreeMap<String, UnitStatus>,
+    /// Instances by component.
+    pub fronts: BTreeMap<String, Vec<InstanceStatus>>,
+    /// The pod ranges this node was given, once known.
+    pub pod_cidrs: Vec<IpNet>,
+    /// What went wrong and has not mended, newest last, each a full sentence.
+    pub troubles: Vec<String>,
+}
+
+/// One supervised unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitStatus {
+    /// Whether it runs and its socket, if it has one, accepts connections.
+    pub ready: bool,
+    /// How often it ended since the agent started.
+    pub restarts: u32,
+    /// How it ended last, with the last lines of its log.
+    pub last_end: Option<String>,
+}
+
+/// One control-plane instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    /// The pod's UID.
+    pub uid: String,
+    /// The pod's name.
+    pub pod: String,
+    /// Where it listens.
+    pub address: IpAddr,
+    /// Whether it is given new connections.
+    pub ready: bool,
+    /// Why it is not.
+    pub because: Option<String>,
+}

@@ -1,0 +1,232 @@
+//! Plans as values: dry-run text, JSON, progress and documentation are views of them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::object::ObjectId;
+
+/// The phases of `kayak up`, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PhaseId {
+    /// Node containers, with runtime, kubelet and etcd.
+    Nodes,
+    /// The temporary control plane.
+    Temporary,
+    /// The self-hosted control plane's objects.
+    Inject,
+    /// Waiting for the self-hosted control plane.
+    SelfHosted,
+    /// Removing the temporary control plane.
+    Pivot,
+    /// Network, DNS, nodes.
+    Verify,
+}
+
+impl PhaseId {
+    /// All of them, in order.
+    pub const ALL: [Self; 6] =
+        [Self::Nodes, Self::Temporary, Self::Inject, Self::SelfHosted, Self::Pivot, Self::Verify];
+
+    /// The name by which commands address it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nodes => "nodes",
+            Self::Temporary => "temporary",
+            Self::Inject => "inject",
+            Self::SelfHosted => "self-hosted",
+            Self::Pivot => "pivot",
+            Self::Verify => "verify",
+        }
+    }
+
+    /// What it does, as a line of the progress.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Nodes => "start the nodes",
+            Self::Temporary => "start the temporary control plane",
+            Self::Inject => "inject the self-hosted control plane",
+            Self::SelfHosted => "wait for the self-hosted control plane",
+            Self::Pivot => "pivot",
+            Self::Verify => "verify network and DNS",
+        }
+    }
+
+    /// Why it is needed, for people who learn from it.
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::Nodes => {
+                "Each machine gives one container. In it run an agent, containerd and the kubelet; \
+                 the kubelet finds etcd's manifest on disk and starts it."
+            }
+            Self::Temporary => {
+                "Kubernetes runs pods, but who runs Kubernetes? API server, controller manager and \
+                 scheduler start once as static pods, straight from files."
+            }
+            Self::Inject => {
+                "The same three, now as DaemonSet and Deployments, and network and DNS with them, are \
+                 given to the temporary API server like any other object."
+            }
+            Self::SelfHosted => {
+                "The temporary control plane starts its own successor. Old and new run side by side, \
+                 each on a loopback address of its own."
+            }
+            Self::Pivot => {
+                "The successor answers through the real endpoint: the temporary one is taken away, \
+                 and the cluster runs itself."
+            }
+            Self::Verify => "A cluster is of use when its nodes are ready and pods find services by name.",
+        }
+    }
+
+    /// What one would type to do the same by hand.
+    pub fn by_hand(self) -> &'static [&'static str] {
+        match self {
+            Self::Nodes => &[
+                "runc run NODE",
+                "cp nodes/NODE/etc/kubernetes/manifests/etcd.yaml /etc/kubernetes/manifests/",
+            ],
+            Self::Temporary => {
+                &["cp bootstrap-manifests/*.yaml /etc/kubernetes/manifests/", "kubectl get --raw /readyz"]
+            }
+            Self::Inject => &["kubectl apply --server-side --field-manager=kayak -f manifests/"],
+            Self::SelfHosted => &[
+                "kubectl -n kube-system rollout status daemonset/kube-apiserver",
+                "kubectl -n kube-system rollout status deployment/kube-controller-manager",
+                "kubectl -n kube-system rollout status deployment/kube-scheduler",
+            ],
+            Self::Pivot => &["rm /etc/kubernetes/manifests/temporary-*.yaml"],
+            Self::Verify => &[
+                "kubectl wait --for=condition=Ready node --all",
+                "kubectl -n kube-system rollout status deployment/coredns",
+            ],
+        }
+    }
+}
+
+impl fmt::Display for PhaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One idempotent act, fully decided: nothing is left to choose when it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// Make the network that node containers share on this machine.
+    PrepareNetwork,
+    /// Make a node's container.
+    CreateNode(String),
+    /// Write files of a node.
+    WriteFiles {
+        /// Which node.
+        node: String,
+        /// Absolute paths there.
+        paths: Vec<String>,
+    },
+    /// Start a node's container.
+    StartNode(String),
+    /// Put the temporary control plane's manifests where the kubelet of this node finds them.
+    PlaceTemporary(String),
+    /// Apply objects server-side, in this order.
+    Apply(Vec<ObjectId>),
+    /// Take the temporary control plane's manifests and secrets from this node.
+    RemoveTemporary(String),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PrepareNetwork => f.write_str("prepare the nodes' network"),
+            Self::CreateNode(node) => write!(f, "create node `{node}`"),
+            Self::WriteFiles { node, paths } => write!(f, "write {} files on `{node}`", paths.len()),
+            Self::StartNode(node) => write!(f, "start node `{node}`"),
+            Self::PlaceTemporary(node) => write!(f, "place the temporary control plane on `{node}`"),
+            Self::Apply(objects) => write!(f, "apply {} objects", objects.len()),
+            Self::RemoveTemporary(node) => write!(f, "remove the temporary control plane from `{node}`"),
+        }
+    }
+}
+
+/// A named condition: gates wait for it, `status` shows it, tests ask it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// The node's agent says that its runtime and kubelet run.
+    UnitsReady(String),
+    /// The API answers through the endpoint that clients use.
+    ApiServes,
+    /// A workload has been rolled out completely, in its newest form.
+    RolledOut(ObjectId),
+    /// An instance of this component that belongs to its workload is ready on this node.
+    SelfHostedInstance {
+        /// Which node.
+        node: String,
+        /// Which component.
+        component: String,
+    },
+    /// Nothing of the temporary control plane runs on this node any more.
+    TemporaryGone(String),
+    /// The node is Ready.
+    NodeReady(String),
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnitsReady(node) => write!(f, "containerd and kubelet run on `{node}`"),
+            Self::ApiServes => f.write_str("the API answers"),
+            Self::RolledOut(id) => write!(f, "{id} is rolled out"),
+            Self::SelfHostedInstance { node, component } => {
+                write!(f, "a self-hosted {component} is ready on `{node}`")
+            }
+            Self::TemporaryGone(node) => write!(f, "the temporary control plane is gone from `{node}`"),
+            Self::NodeReady(node) => write!(f, "node `{node}` is Ready"),
+        }
+    }
+}
+
+/// A stage of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phase {
+    /// Which one.
+    pub id: PhaseId,
+    /// What is done.
+    pub steps: Vec<Step>,
+    /// What must hold before the next phase begins.
+    pub gate: Vec<Check>,
+}
+
+/// All that has to be done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// In order; phases with nothing to do are left out.
+    pub phases: Vec<Phase>,
+}
+
+impl Plan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.phases.is_empty()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return writeln!(f, "nothing to do");
+        }
+        for phase in &self.phases {
+            writeln!(f, "{}: {}", phase.id, phase.id.title())?;
+            for step in &phase.steps {
+                writeln!(f, "  {step}")?;
+            }
+            for check in &phase.gate {
+                writeln!(f, "  wait until {check}")?;
+            }
+        }
+        Ok(())
+    }
+}

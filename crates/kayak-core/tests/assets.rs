@@ -1,0 +1,156 @@
+//! What is rendered, byte by byte.
+
+#![expect(missing_docs, clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use common::{assets, cluster, keys};
+use kayak_core::assets::{Assets, Content, is_secret};
+use kayak_core::component;
+use kayak_core::form;
+use kayak_core::object::Object;
+use kayak_core::pki::certificates;
+use serde_json::Value;
+
+fn text(content: &Content) -> String {
+    match content {
+        Content::File(bytes) => String::from_utf8(bytes.clone()).unwrap(),
+        Content::Link(target) => format!("link to {target}\n"),
+    }
+}
+
+#[test]
+fn the_asset_directory_holds_these_files() {
+    let mut list = String::new();
+    for path in assets("").files.keys() {
+        writeln!(list, "{} {path}", if is_secret(path) { "0600" } else { "0644" }).unwrap();
+    }
+    insta::assert_snapshot!("files", list);
+}
+
+#[test]
+fn every_public_file_is_as_reviewed() {
+    for (path, content) in &assets("").files {
+        let shown = ["manifests/", "bootstrap-manifests/", "nodes/"].iter().any(|dir| path.starts_with(dir));
+        if shown && !is_secret(path) {
+            insta::assert_snapshot!(path.replace('/', "__"), text(content));
+        }
+    }
+}
+
+#[test]
+fn rendering_twice_gives_the_same_bytes() {
+    assert!(assets("") == assets(""));
+}
+
+#[test]
+fn what_was_written_is_read_back() {
+    let rendered = assets("");
+    let read = Assets::from_files(rendered.files.clone()).unwrap();
+    assert!(read == rendered);
+}
+
+#[test]
+fn private_keys_lie_in_private_files_only() {
+    let rendered = assets("");
+    for (path, content) in &rendered.files {
+        if text(content).contains("PRIVATE KEY") || text(content).contains("ENCRYPTION KEY") {
+            assert!(is_secret(path), "{path} holds a key and is not private");
+        }
+    }
+}
+
+#[test]
+fn a_directory_without_facts_is_no_cluster() {
+    assert!(Assets::from_files(std::collections::BTreeMap::new()).is_err());
+}
+
+/// The only differences that there may be between the temporary and the self-hosted control plane.
+#[test]
+fn temporary_and_self_hosted_pods_differ_in_nothing_else() {
+    let cluster = cluster("");
+    for component in component::temporary(&cluster, &keys(&cluster)).unwrap() {
+        let temporary = form::temporary_pod(&component)["spec"].clone();
+        let workload = form::workload(&component).unwrap();
+        let own = workload.value().pointer("/spec/template/spec").unwrap().clone();
+        let mut differing = BTreeSet::new();
+        differences("", &temporary, &own, &mut differing);
+        let allowed = [
+            "/automountServiceAccountToken",
+            "/containers/0/resources",
+            "/nodeSelector",
+            "/topologySpreadConstraints",
+            "/volumes/1/hostPath",
+            "/volumes/1/secret",
+        ];
+        for path in differing {
+            assert!(allowed.contains(&path.as_str()), "{} differs in {path}", component.name);
+        }
+    }
+}
+
+fn differences(path: &str, a: &Value, b: &Value, found: &mut BTreeSet<String>) {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            for key in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
+                let null = &Value::Null;
+                differences(
+                    &format!("{path}/{key}"),
+                    a.get(key).unwrap_or(null),
+                    b.get(key).unwrap_or(null),
+                    found,
+                );
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (index, (a, b)) in a.iter().zip(b).enumerate() {
+                differences(&format!("{path}/{index}"), a, b, found);
+            }
+        }
+        _ if a == b => {}
+        _ => {
+            found.insert(path.to_owned());
+        }
+    }
+}
+
+#[test]
+fn the_temporary_control_plane_refers_to_no_object_and_requests_nothing() {
+    for (path, content) in &assets("").files {
+        if path.starts_with("bootstrap-manifests/") {
+            let pod = Object::parse_all(&text(content)).unwrap().remove(0);
+            let pod = pod.value().to_string();
+            for word in ["secretName", "configMap", "serviceAccountName", "requests"] {
+                assert!(!pod.contains(word), "{path} has {word}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_certificate_table_is_as_reviewed() {
+    let mut table = String::new();
+    for c in certificates(&cluster("api:\n  extraNames: [k.example]\n  extraAddresses: [192.0.2.7]\n")) {
+        let (groups, names) = (c.organizations.join(","), c.names.join(","));
+        let addresses: Vec<_> = c.addresses.iter().map(ToString::to_string).collect();
+        let (id, ca, user, usage) = (c.id, c.authority, c.common_name, c.usage);
+        writeln!(
+            table,
+            "{id}: {ca:?} {usage:?} CN={user} O={groups} {names} {} {}d",
+            addresses.join(","),
+            c.days
+        )
+        .unwrap();
+    }
+    insta::assert_snapshot!("certificates", table);
+}
+
+#[test]
+fn names_outside_are_forwarded_only_where_there_is_a_way_out() {
+    let corefile = |yaml| text(&assets(yaml).files["manifests/11-config.yaml"]);
+    assert!(corefile("").contains("forward . 192.0.2.53 {"), "the loopback server is left out");
+    assert!(!corefile("network:\n  egress: false\n").contains("forward"));
+}

@@ -1,0 +1,40 @@
+//! A cluster with stand-in keys: rendering and planning look at none of them.
+
+use kayak_core::assets::Assets;
+use kayak_core::cluster::{Cluster, Images};
+use kayak_core::config::Config;
+use kayak_core::pki::{Authority, KeyStore, Pair, Secret, certificates};
+
+pub fn cluster(yaml: &str) -> Cluster {
+    let image = |name: &str| format!("kayak.local/{name}:v1");
+    let images = Images {
+        kubernetes_version: "v1.36.3".into(),
+        node: image("node"),
+        kubernetes: image("kubernetes"),
+        etcd: image("etcd"),
+        coredns: image("coredns"),
+        flannel: image("flannel"),
+        pause: image("pause"),
+    };
+    let nameservers = ["192.0.2.53".parse().unwrap(), "127.0.0.53".parse().unwrap()];
+    Cluster::resolve(Config::parse(yaml).unwrap(), images, &nameservers)
+}
+
+pub fn keys(cluster: &Cluster) -> KeyStore {
+    let pair = |id: &str| Pair {
+        certificate: format!("CERTIFICATE {id}\n"),
+        key: Secret::new(format!("PRIVATE KEY {id}\n")),
+    };
+    let leaves = certificates(cluster).into_iter().map(|spec| spec.id);
+    let ids = Authority::ALL.map(|a| a.id().to_owned()).into_iter().chain(leaves);
+    KeyStore {
+        pairs: ids.map(|id| (id.clone(), pair(&id))).collect(),
+        service_account: Some(pair("service-account")),
+        encryption_key: Some(Secret::new("ENCRYPTION KEY".into())),
+    }
+}
+
+pub fn assets(yaml: &str) -> Assets {
+    let cluster = cluster(yaml);
+    Assets::render(&cluster, &keys(&cluster)).unwrap()
+}
