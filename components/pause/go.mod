@@ -1,0 +1,3 @@
+module kayak.local/components/pause
+
+go 1.26.0
