@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use camino::Utf8Path;
+
 use crate::access;
 use crate::cluster::Cluster;
 use crate::component::{self, Component};
@@ -148,8 +150,7 @@ impl Assets {
 pub fn is_secret(path: &str) -> bool {
     let private = ["auth/", "bootstrap-secrets/", "manifests/10-secrets"];
     private.iter().any(|p| path.starts_with(p))
-        || path.ends_with(".key")
-        || path.ends_with(".pem")
+        || matches!(Utf8Path::new(path).extension(), Some("key" | "pem"))
         || path.ends_with("/kubeconfig")
         || path.contains(form::STATIC_SECRETS)
         || path.contains(form::TEMPORARY_SECRETS)

@@ -220,12 +220,18 @@ root = "/var/lib/containerd"
 state = "/run/containerd"
 oom_score = 0
 disabled_plugins = [
+    "io.containerd.differ.v1.erofs",
     "io.containerd.internal.v1.opt",
     "io.containerd.internal.v1.tracing",
+    "io.containerd.monitor.container.v1.restart",
+    "io.containerd.monitor.task.v1.cgroups",
+    "io.containerd.mount-handler.v1.erofs",
     "io.containerd.nri.v1.nri",
     "io.containerd.snapshotter.v1.blockfile",
     "io.containerd.snapshotter.v1.erofs",
+    "io.containerd.snapshotter.v1.native",
     "io.containerd.tracing.processor.v1.otlp",
+    "io.containerd.ttrpc.v1.otelttrpc",
 ]
 
 [grpc]

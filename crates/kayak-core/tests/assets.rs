@@ -1,6 +1,6 @@
 //! What is rendered, byte by byte.
 
-#![expect(missing_docs, clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

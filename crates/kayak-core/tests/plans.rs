@@ -1,6 +1,6 @@
 //! What is planned in which situation, and that no plan breaks a rule.
 
-#![expect(missing_docs, clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

@@ -15,7 +15,7 @@ pub const NAME: &str = "kube-apiserver";
 /// Its own etcd member's client URL.
 pub const ETCD_URL: &str = "https://127.0.0.1:2379";
 /// Seconds it goes on serving after it said that it is leaving: several rounds of the agent's probe.
-const SHUTDOWN_DELAY: &str = "3s";
+const SHUTDOWN_DELAY: &str = "2s";
 
 /// States the API server.
 pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, MissingKey> {
@@ -81,10 +81,10 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
         instance: Some(Instance {
             // Without etcd it would die after 20 s and sleep in a crash loop when etcd is back.
             wrapper_flags: vec![
-                format!("--wait-etcd={ETCD_URL}"),
-                format!("--etcd-ca={}", file("etcd-ca.crt")),
-                format!("--etcd-cert={}", file("etcd-client.crt")),
-                format!("--etcd-key={}", file("etcd-client.key")),
+                format!("--wait={ETCD_URL}/health"),
+                format!("--wait-ca={}", file("etcd-ca.crt")),
+                format!("--wait-cert={}", file("etcd-client.crt")),
+                format!("--wait-key={}", file("etcd-client.key")),
             ],
         }),
         secrets: secrets(keys)?,

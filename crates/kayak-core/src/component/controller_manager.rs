@@ -42,6 +42,10 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
             ("root-ca-file", &file("ca.crt")),
             ("service-account-private-key-file", &file("service-account.key")),
             ("use-service-account-credentials", "true"),
+            // Each of its forty controllers first asks for an account and a token of its own: with the
+            // default limit of 20 requests a second that alone takes more than four seconds.
+            ("kube-api-qps", "100"),
+            ("kube-api-burst", "200"),
             // The one that leaves gives its lease back and the next one looks often: a hand-over
             // takes a second instead of the lease's fifteen.
             ("leader-elect", "true"),
@@ -52,7 +56,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
     let tls = keys.pair("kube-controller-manager-serving")?;
     let ca = keys.pair(Authority::Kubernetes.id())?;
     Ok(Component {
-        instance: Some(Instance { wrapper_flags: Vec::new() }),
+        instance: Some(Instance::after_api(&file("ca.crt"))),
         secrets: BTreeMap::from([
             ("kubeconfig", kubeconfig::embedded(cluster.name(), &Cluster::local_api_url(), keys, NAME)?),
             ("tls.crt", Secret::new(tls.certificate.clone())),

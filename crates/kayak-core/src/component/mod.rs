@@ -61,6 +61,14 @@ pub struct Instance {
     pub wrapper_flags: Vec<String>,
 }
 
+impl Instance {
+    /// For clients of the API: without one they would end, and sleep in a crash loop when it is there.
+    fn after_api(ca_file: &str) -> Self {
+        let url = Cluster::local_api_url();
+        Self { wrapper_flags: vec![format!("--wait={url}/readyz"), format!("--wait-ca={ca_file}")] }
+    }
+}
+
 /// How a component runs in the cluster.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Workload {

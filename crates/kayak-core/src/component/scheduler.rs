@@ -37,7 +37,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
     );
     let tls = keys.pair("kube-scheduler-serving")?;
     Ok(Component {
-        instance: Some(Instance { wrapper_flags: Vec::new() }),
+        instance: Some(Instance::after_api(&file("ca.crt"))),
         secrets: BTreeMap::from([
             ("kubeconfig", kubeconfig::embedded(cluster.name(), &Cluster::local_api_url(), keys, NAME)?),
             ("tls.crt", Secret::new(tls.certificate.clone())),

@@ -5,7 +5,7 @@ use kayak_core::cluster::{Cluster, Images};
 use kayak_core::config::Config;
 use kayak_core::pki::{Authority, KeyStore, Pair, Secret, certificates};
 
-pub fn cluster(yaml: &str) -> Cluster {
+pub(crate) fn cluster(yaml: &str) -> Cluster {
     let image = |name: &str| format!("kayak.local/{name}:v1");
     let images = Images {
         kubernetes_version: "v1.36.3".into(),
@@ -20,7 +20,7 @@ pub fn cluster(yaml: &str) -> Cluster {
     Cluster::resolve(Config::parse(yaml).unwrap(), images, &nameservers)
 }
 
-pub fn keys(cluster: &Cluster) -> KeyStore {
+pub(crate) fn keys(cluster: &Cluster) -> KeyStore {
     let pair = |id: &str| Pair {
         certificate: format!("CERTIFICATE {id}\n"),
         key: Secret::new(format!("PRIVATE KEY {id}\n")),
@@ -34,7 +34,7 @@ pub fn keys(cluster: &Cluster) -> KeyStore {
     }
 }
 
-pub fn assets(yaml: &str) -> Assets {
+pub(crate) fn assets(yaml: &str) -> Assets {
     let cluster = cluster(yaml);
     Assets::render(&cluster, &keys(&cluster)).unwrap()
 }

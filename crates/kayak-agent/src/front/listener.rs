@@ -1,0 +1,93 @@
+//! Takes connections and finds each an instance.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::pool::{Picked, Pool};
+use super::relay;
+use crate::status::Board;
+
+/// How long a client waits for a ready instance before it is turned away. Clients that are refused
+/// pause for longer than an instance needs to become ready; those that hear nothing give up after
+/// 10 s or more.
+const HOLD: Duration = Duration::from_secs(8);
+/// An instance on this machine that takes longer to accept does not work.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// An address may be given to the node a moment after the agent starts.
+const BIND_RETRY: Duration = Duration::from_millis(100);
+
+/// Listens on `address` for ever.
+pub(super) async fn run(address: SocketAddr, pool: Pool, board: Board) {
+    let listener = bind(address, &board).await;
+    loop {
+        match listener.accept().await {
+            Ok((client, _)) => drop(tokio::spawn(serve(client, pool.clone()))),
+            Err(error) => {
+                tracing::warn!("failed to accept on {address}: {error}");
+                // Out of file descriptors, most likely: it would fail again at once.
+                sleep(BIND_RETRY).await;
+            }
+        }
+    }
+}
+
+async fn bind(address: SocketAddr, board: &Board) -> TcpListener {
+    let subject = format!("front {address}");
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                board.mended(&subject);
+                return listener;
+            }
+            Err(error) => {
+                board.trouble(&subject, &format!("Listening on {address} fails: {error}."));
+                sleep(BIND_RETRY).await;
+            }
+        }
+    }
+}
+
+/// Serves one client from its coming to its end.
+async fn serve(client: TcpStream, pool: Pool) {
+    let Some((server, picked)) = find(&pool).await else {
+        tracing::debug!("a client was turned away: no instance became ready");
+        return;
+    };
+    let relayed = async {
+        relay::prepare(&client)?;
+        relay::prepare(&server)?;
+        relay::run(&client, &server, picked).await
+    };
+    if let Err(error) = relayed.await {
+        // Clients and servers that reset their connections are everyday life.
+        tracing::debug!("a connection ended: {error}");
+    }
+}
+
+/// Connects to a ready instance, the next one if that fails, and waits while there is none.
+async fn find(pool: &Pool) -> Option<(TcpStream, Picked)> {
+    let deadline = Instant::now() + HOLD;
+    let mut changes = pool.subscribe();
+    loop {
+        // Before the look at the pool: a change in between must wake us.
+        changes.mark_unchanged();
+        while let Some(picked) = pool.pick() {
+            match connect(picked.address).await {
+                Ok(server) => return Some((server, picked)),
+                // Not ready until its next probe says so.
+                Err(error) => {
+                    pool.set_ready(&picked.uid, Some(&format!("failed to connect: {error}")));
+                }
+            }
+        }
+        timeout_at(deadline, changes.changed()).await.ok()?.ok()?;
+    }
+}
+
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await?
+}

@@ -1,0 +1,181 @@
+//! Asks one instance again and again whether it is ready.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::health::{Answer, Health};
+use super::pool::Pool;
+use crate::chain::chain;
+use crate::tls::{TlsError, client_config};
+
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// The verbose answer of an API server that is not ready has some kilobytes.
+const BODY_LIMIT: usize = 64 << 10;
+
+/// What one component's instances are asked, and whom to believe.
+pub(super) struct Prober {
+    pub(super) server_name: ServerName<'static>,
+    pub(super) path: String,
+    pub(super) trust: Trust,
+}
+
+type Connection = SendRequest<Empty<Bytes>>;
+
+/// Why there was no answer.
+#[derive(Debug, thiserror::Error)]
+enum ProbeError {
+    #[error("failed to connect")]
+    Connect(#[source] std::io::Error),
+    #[error("failed to prepare TLS")]
+    Trust(#[source] TlsError),
+    #[error("failed to agree on TLS")]
+    Tls(#[source] std::io::Error),
+    #[error("failed to start HTTP")]
+    Start(#[source] hyper::Error),
+    #[error("failed to write the request")]
+    Request(#[source] hyper::http::Error),
+    #[error("failed to ask")]
+    Ask(#[source] hyper::Error),
+    #[error("failed to read the answer")]
+    Read(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Probes the instance for as long as it is in the pool.
+pub(super) async fn run(prober: Arc<Prober>, pool: Pool, uid: String, address: SocketAddr) {
+    let mut health = Health::default();
+    let mut connection = None;
+    loop {
+        let asked = Instant::now();
+        let answer = prober.ask(address, &mut connection).await;
+        let verdict = health.judge(answer, asked, Instant::now());
+        pool.set_ready(&uid, verdict.because.as_deref());
+        if verdict.close {
+            pool.close(&uid);
+        }
+        tokio::time::sleep(verdict.pause).await;
+    }
+}
+
+impl Prober {
+    async fn ask(&self, address: SocketAddr, connection: &mut Option<Connection>) -> Answer {
+        let kept = connection.take();
+        let ask = async {
+            if let Some(kept) = kept
+                && let Ok(answer) = self.ask_over(kept).await
+            {
+                return Ok(answer);
+            }
+            // Also after a kept connection failed: a server may close one that is idle.
+            self.ask_over(self.connect(address).await?).await
+        };
+        match tokio::time::timeout(TIMEOUT, ask).await {
+            Ok(Ok((answer, kept))) => {
+                *connection = Some(kept);
+                answer
+            }
+            Ok(Err(error)) => Answer::None(chain(&error)),
+            Err(_) => Answer::None(format!("it does not answer within {TIMEOUT:?}")),
+        }
+    }
+
+    async fn connect(&self, address: SocketAddr) -> Result<Connection, ProbeError> {
+        let stream = TcpStream::connect(address).await.map_err(ProbeError::Connect)?;
+        // Read only now: while nobody listens there may be no file yet.
+        let tls = TlsConnector::from(self.trust.current().map_err(ProbeError::Trust)?);
+        let stream = tls.connect(self.server_name.clone(), stream).await.map_err(ProbeError::Tls)?;
+        let (connection, driver) = http1::Builder::new()
+            .max_buf_size(16 << 10)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(ProbeError::Start)?;
+        // How it ends is seen by whoever asks over it next.
+        tokio::spawn(async move { drop(driver.await) });
+        Ok(connection)
+    }
+
+    async fn ask_over(&self, mut kept: Connection) -> Result<(Answer, Connection), ProbeError> {
+        let request = Request::get(&self.path)
+            .header("Host", self.server_name.to_str().as_ref())
+            .body(Empty::new())
+            .map_err(ProbeError::Request)?;
+        kept.ready().await.map_err(ProbeError::Ask)?;
+        let response = kept.send_request(request).await.map_err(ProbeError::Ask)?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), BODY_LIMIT)
+            .collect()
+            .await
+            .map_err(ProbeError::Read)?
+            .to_bytes();
+        let answer = if status == 200 {
+            Answer::Ready
+        } else {
+            let failing = failing(&String::from_utf8_lossy(&body));
+            Answer::NotReady(format!("it answers {status} to `{}`{failing}", self.path))
+        };
+        Ok((answer, kept))
+    }
+}
+
+/// Returns the checks that fail, out of the list an API server answers with.
+fn failing(body: &str) -> String {
+    let failing: Vec<_> = body
+        .lines()
+        .filter_map(|line| line.strip_prefix("[-]"))
+        .filter_map(|check| check.split_whitespace().next())
+        .collect();
+    if failing.is_empty() {
+        return String::new();
+    }
+    format!(": {}", failing.join(", "))
+}
+
+/// A CA bundle on disk, read when it is there and again when it was replaced.
+pub(super) struct Trust {
+    file: PathBuf,
+    read: Mutex<Option<(SystemTime, Arc<ClientConfig>)>>,
+}
+
+impl Trust {
+    pub(super) fn new(file: PathBuf) -> Self {
+        let read = Mutex::new(None);
+        Self { file, read }
+    }
+
+    fn current(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        let modified = std::fs::metadata(&self.file).and_then(|file| file.modified());
+        let modified = modified.map_err(|source| TlsError::Read { path: self.file.clone(), source })?;
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*read {
+            Some((when, config)) if *when == modified => Ok(Arc::clone(config)),
+            _ => {
+                let config = Arc::new(client_config(&self.file, None)?);
+                *read = Some((modified, Arc::clone(&config)));
+                Ok(config)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_failing_checks_are_named() {
+        let body = "[+]ping ok\n[-]etcd failed: reason withheld\n[-]informer-sync failed\nx";
+        assert_eq!(failing(body), ": etcd, informer-sync");
+        assert_eq!(failing("starting"), "");
+    }
+}

@@ -1,0 +1,25 @@
+//! What runs inside a node: PID 1, the agent that makes the container a node and keeps it one, and
+//! the small tools that control-plane containers start with.
+
+pub mod agent;
+mod appearance;
+mod approver;
+mod chain;
+mod cluster;
+mod descriptor;
+mod front;
+mod https;
+pub mod init;
+pub mod instance;
+mod pod_network;
+pub mod pods;
+mod prepare;
+pub mod probe;
+pub mod status;
+mod supervise;
+mod tail;
+mod tls;
+mod write;
+
+#[cfg(test)]
+mod testing;

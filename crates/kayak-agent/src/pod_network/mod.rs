@@ -1,0 +1,106 @@
+//! Gives pods their network: writes the configuration that the runtime hands to the CNI plugins,
+//! as soon as it is known which addresses are this node's to give.
+
+mod conflist;
+mod link;
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::StreamExt;
+use ipnet::{AddrParseError, IpNet};
+use k8s_openapi::api::core::v1::Node;
+use kayak_core::node::{CNI_CONFIG_DIR, NodeConfig};
+use kube::Api;
+use kube::runtime::watcher;
+
+use crate::chain::chain;
+use crate::cluster::{self, ApiError, ClusterError};
+use crate::status::Board;
+use crate::write;
+use conflist::Conflist;
+
+const FILE: &str = "10-kayak.conflist";
+const RETRY: Duration = Duration::from_millis(500);
+const SUBJECT: &str = "pod network";
+
+/// Why the pod network is not there.
+#[derive(Debug, thiserror::Error)]
+enum PodNetworkError {
+    #[error(transparent)]
+    Cluster(ClusterError),
+    #[error("failed to watch the node `{name}`")]
+    Watch {
+        name: String,
+        #[source]
+        source: ApiError,
+    },
+    #[error("the watch of the node `{0}` ended")]
+    Ended(String),
+    #[error("failed to understand the pod range `{range}` of the node")]
+    Range {
+        range: String,
+        #[source]
+        source: AddrParseError,
+    },
+    #[error("failed to find the link's MTU")]
+    Link(#[source] link::LinkError),
+    #[error("failed to write `{CNI_CONFIG_DIR}/{FILE}`")]
+    Write(#[source] std::io::Error),
+}
+
+/// Keeps the configuration up to date for ever.
+///
+/// What an earlier run wrote stays until then, so that a node whose API is down starts its pods.
+pub(crate) async fn run(config: NodeConfig, board: Board) {
+    if let Some(ranges) = conflist::ranges_on_disk(&Path::new(CNI_CONFIG_DIR).join(FILE)) {
+        board.pod_cidrs(&ranges);
+    }
+    loop {
+        let Err(error) = follow(&config, &board).await;
+        let because = chain(&error);
+        board.trouble(SUBJECT, &format!("The node's pod ranges are unknown: {because}."));
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn follow(config: &NodeConfig, board: &Board) -> Result<Infallible, PodNetworkError> {
+    let client = cluster::client(&config.pod_network.kubeconfig).await.map_err(PodNetworkError::Cluster)?;
+    let nodes: Api<Node> = Api::all(client);
+    let mut states = pin!(watcher::watch_object(nodes, &config.name));
+    while let Some(state) = states.next().await {
+        let node = state
+            .map_err(|source| PodNetworkError::Watch { name: config.name.clone(), source: source.into() })?;
+        board.mended(SUBJECT);
+        let ranges = pod_ranges(node.as_ref())?;
+        if !ranges.is_empty() {
+            write_down(config, &ranges)?;
+            board.pod_cidrs(&ranges);
+        }
+    }
+    Err(PodNetworkError::Ended(config.name.clone()))
+}
+
+/// Returns none for a node that does not exist or was not given any yet.
+fn pod_ranges(node: Option<&Node>) -> Result<Vec<IpNet>, PodNetworkError> {
+    let spec = node.and_then(|node| node.spec.as_ref());
+    let ranges = spec.and_then(|spec| spec.pod_cidrs.as_ref());
+    let parse = |range: &String| {
+        range.parse().map_err(|source| PodNetworkError::Range { range: range.clone(), source })
+    };
+    ranges.into_iter().flatten().map(parse).collect()
+}
+
+fn write_down(config: &NodeConfig, ranges: &[IpNet]) -> Result<(), PodNetworkError> {
+    let mtu = link::mtu(config.address).map_err(PodNetworkError::Link)?;
+    let mtu = mtu.saturating_sub(config.pod_network.overhead);
+    let text = Conflist { ranges, mtu }.render();
+    let path = Path::new(CNI_CONFIG_DIR).join(FILE);
+    // The runtime reads it again at every write, and the node's status changes all the time.
+    if std::fs::read(&path).is_ok_and(|current| current == text.as_bytes()) {
+        return Ok(());
+    }
+    write::atomically(&path, text.as_bytes()).map_err(PodNetworkError::Write)
+}

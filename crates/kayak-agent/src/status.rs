@@ -1,0 +1,252 @@
+//! What the agent sees, told to whoever connects to its socket.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use kayak_core::node::{InstanceStatus, STATUS_SOCKET, Status, UnitStatus};
+use tokio::io::{AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::appearance;
+
+/// A reader who only passes on what it reads notices at the next line that its own reader left.
+const REPEAT: Duration = Duration::from_secs(10);
+
+/// Why the status cannot be told or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// The socket cannot be made.
+    #[error("failed to listen on `{STATUS_SOCKET}`")]
+    Listen(#[source] io::Error),
+    /// The socket cannot be waited for.
+    #[error("failed to connect to the agent at `{STATUS_SOCKET}`")]
+    Connect(#[source] io::Error),
+    /// The agent stopped talking.
+    #[error("failed to read from the agent at `{STATUS_SOCKET}`")]
+    Read(#[source] io::Error),
+    /// The reader went away.
+    #[error("failed to pass on what the agent tells")]
+    Write(#[source] io::Error),
+    /// The line is no status.
+    #[error("failed to understand what the agent tells")]
+    Parse(#[source] serde_json::Error),
+}
+
+/// Where all parts of the agent write down what they see.
+#[derive(Clone)]
+pub(crate) struct Board {
+    state: Arc<watch::Sender<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    status: Status,
+    /// The subjects of `status.troubles`, in the same order.
+    subjects: Vec<String>,
+}
+
+impl Board {
+    pub(crate) fn new() -> Self {
+        let (state, _) = watch::channel(State::default());
+        Self { state: Arc::new(state) }
+    }
+
+    /// States what is wrong with `subject`, in place of what was said before.
+    pub(crate) fn trouble(&self, subject: &str, sentence: &str) {
+        self.change(|state| {
+            let known = state.subjects.iter().position(|known| known == subject);
+            if known.is_some_and(|at| state.status.troubles[at] == sentence) {
+                return;
+            }
+            tracing::warn!(subject, "{sentence}");
+            state.forget(known);
+            state.subjects.push(subject.to_owned());
+            state.status.troubles.push(sentence.to_owned());
+        });
+    }
+
+    /// Takes back what was said about `subject`.
+    pub(crate) fn mended(&self, subject: &str) {
+        self.change(|state| {
+            let known = state.subjects.iter().position(|known| known == subject);
+            state.forget(known);
+        });
+    }
+
+    pub(crate) fn unit(&self, name: &str, unit: &UnitStatus) {
+        self.change(|state| {
+            state.status.units.insert(name.to_owned(), unit.clone());
+        });
+    }
+
+    pub(crate) fn front(&self, component: &str, instances: Vec<InstanceStatus>) {
+        self.change(|state| {
+            state.status.fronts.insert(component.to_owned(), instances);
+        });
+    }
+
+    pub(crate) fn pod_cidrs(&self, ranges: &[IpNet]) {
+        self.change(|state| state.status.pod_cidrs = ranges.to_vec());
+    }
+
+    /// Waits until the status is as wished.
+    #[cfg(test)]
+    pub(crate) async fn wait(&self, wished: impl Fn(&Status) -> bool) -> Status {
+        let mut receiver = self.state.subscribe();
+        receiver.wait_for(|state| wished(&state.status)).await.unwrap().status.clone()
+    }
+
+    /// Waits until the unit is ready.
+    pub(crate) async fn unit_ready(&self, name: &str) {
+        let mut receiver = self.state.subscribe();
+        let ready = |state: &State| state.status.units.get(name).is_some_and(|unit| unit.ready);
+        // It ends early only when the board is gone, which `self` rules out.
+        let _unit = receiver.wait_for(ready).await;
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        self.state.send_if_modified(|state| {
+            let before = state.status.clone();
+            change(state);
+            state.status != before
+        });
+    }
+}
+
+impl State {
+    fn forget(&mut self, known: Option<usize>) {
+        if let Some(at) = known {
+            self.subjects.remove(at);
+            self.status.troubles.remove(at);
+        }
+    }
+}
+
+/// Starts to answer on the status socket.
+pub(crate) fn serve(board: &Board) -> Result<(), StatusError> {
+    let path = Path::new(STATUS_SOCKET);
+    let listener = listen(path).map_err(StatusError::Listen)?;
+    let board = board.clone();
+    tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => drop(tokio::spawn(tell(stream, board.state.subscribe()))),
+                Err(error) => {
+                    tracing::warn!("failed to accept on the status socket: {error}");
+                    // Out of file descriptors, most likely: it would fail again at once.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+async fn tell(mut stream: UnixStream, mut states: watch::Receiver<State>) {
+    loop {
+        let line = serde_json::to_vec(&states.borrow_and_update().status);
+        let Ok(mut line) = line else {
+            return; // maps with text keys and plain structs cannot fail to serialise
+        };
+        line.push(b'\n');
+        if stream.write_all(&line).await.is_err() {
+            return; // the reader left
+        }
+        let gone = async {
+            while stream.readable().await.is_ok() {
+                match stream.try_read(&mut [0; 16]) {
+                    Ok(0) => return,
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+                    _ => {}
+                }
+            }
+        };
+        tokio::select! {
+            changed = timeout(REPEAT, states.changed()) => if changed.is_ok_and(|it| it.is_err()) { return },
+            () = gone => return,
+        }
+    }
+}
+
+/// Copies what the agent tells to `writer`, a line per change and one now and then, until the agent or the writer ends;
+/// waits for an agent that has not started yet.
+pub async fn follow(mut writer: impl AsyncWrite + Unpin) -> Result<(), StatusError> {
+    let stream = connect().await?;
+    let mut lines = BufReader::new(stream).lines();
+    while let Some(mut line) = lines.next_line().await.map_err(StatusError::Read)? {
+        line.push('\n');
+        let written = writer.write_all(line.as_bytes()).await;
+        written.map_err(StatusError::Write)?;
+        writer.flush().await.map_err(StatusError::Write)?;
+    }
+    Ok(())
+}
+
+/// Returns what the agent sees now; waits for an agent that has not started yet.
+pub async fn read() -> Result<Status, StatusError> {
+    let mut line = String::new();
+    let mut stream = BufReader::new(connect().await?);
+    stream.read_line(&mut line).await.map_err(StatusError::Read)?;
+    serde_json::from_str(&line).map_err(StatusError::Parse)
+}
+
+async fn connect() -> Result<UnixStream, StatusError> {
+    appearance::of_listener(Path::new(STATUS_SOCKET)).await.map_err(StatusError::Connect)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trouble_is_told_once_newest_last_until_mended() {
+        let board = Board::new();
+        let troubles = || board.state.borrow().status.troubles.clone();
+        board.trouble("a", "A is bad.");
+        board.trouble("b", "B is bad.");
+        board.trouble("a", "A is worse.");
+        assert_eq!(troubles(), ["B is bad.", "A is worse."]);
+        board.mended("b");
+        board.mended("b");
+        assert_eq!(troubles(), ["A is worse."]);
+    }
+
+    #[tokio::test]
+    async fn a_reader_gets_a_line_now_and_at_each_change() {
+        let board = Board::new();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        tokio::spawn(tell(ours, board.state.subscribe()));
+        let mut lines = BufReader::new(theirs).lines();
+        let first: Status = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
+        assert_eq!(first, Status::default());
+        board.trouble("a", "A is bad.");
+        board.trouble("a", "A is bad.");
+        board.mended("a");
+        let mut last = first;
+        while last.troubles.is_empty() {
+            last = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
+            if last == Status::default() {
+                break; // both changes came as one
+            }
+        }
+    }
+}
