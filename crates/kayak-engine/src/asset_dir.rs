@@ -1,0 +1,153 @@
+//! Asset directories: what `kayak render` writes and `kayak start` reads, hand edits included.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, symlink};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use kayak_core::assets::{Assets, AssetsError, Content, is_secret};
+use kayak_core::pki::{KeyStore, Pair, Secret};
+
+/// What can go wrong with an asset directory.
+#[derive(Debug, thiserror::Error)]
+pub enum AssetDirError {
+    /// A file could not be read.
+    #[error("failed to read `{path}`")]
+    Read {
+        /// Which one.
+        path: Utf8PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file could not be written.
+    #[error("failed to write `{path}`")]
+    Write {
+        /// Which one.
+        path: Utf8PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// What was read is no cluster.
+    #[error("`{path}` is no asset directory")]
+    Assets {
+        /// Which one.
+        path: Utf8PathBuf,
+        /// Why.
+        #[source]
+        source: AssetsError,
+    },
+}
+
+/// Writes every asset; directories 0700, secrets 0600. Files of an earlier rendering that are not
+/// among them any more are removed from the directories that kayak fills.
+pub fn write(dir: &Utf8Path, assets: &Assets) -> Result<(), AssetDirError> {
+    let fail = |path: &Utf8Path| {
+        let path = path.to_owned();
+        move |source| AssetDirError::Write { path, source }
+    };
+    create_private(dir).map_err(fail(dir))?;
+    for stale in read_files(dir)?.keys().filter(|path| is_ours(path) && !assets.files.contains_key(*path)) {
+        let path = dir.join(stale);
+        fs::remove_file(&path).map_err(fail(&path))?;
+    }
+    for (name, content) in &assets.files {
+        let path = dir.join(name);
+        let parent = path.parent().unwrap_or(dir);
+        create_private(parent).map_err(fail(parent))?;
+        write_content(&path, content, is_secret(name)).map_err(fail(&path))?;
+    }
+    Ok(())
+}
+
+/// What a rendering may replace: whatever else lies in the directory is the owner's.
+fn is_ours(path: &str) -> bool {
+    ["auth/", "bootstrap-manifests/", "bootstrap-secrets/", "manifests/", "nodes/", "tls/"]
+        .iter()
+        .any(|dir| path.starts_with(dir))
+}
+
+fn create_private(dir: &Utf8Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Replaces a file in one step, so that a cut-off leaves the old or the new one.
+fn write_content(path: &Utf8Path, content: &Content, secret: bool) -> io::Result<()> {
+    let temporary = Utf8PathBuf::from(format!("{path}.new"));
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    match content {
+        Content::File(bytes) => {
+            let mode = if secret { 0o600 } else { 0o644 };
+            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+        }
+        Content::Link(target) => symlink(target, &temporary)?,
+    }
+    fs::rename(&temporary, path)
+}
+
+/// Reads a whole asset directory.
+pub fn read(dir: &Utf8Path) -> Result<Assets, AssetDirError> {
+    Assets::from_files(read_files(dir)?)
+        .map_err(|source| AssetDirError::Assets { path: dir.to_owned(), source })
+}
+
+/// Reads the keys and certificates of an asset directory; an absent one holds none.
+pub fn read_keys(dir: &Utf8Path) -> Result<KeyStore, AssetDirError> {
+    let mut texts: BTreeMap<String, String> = BTreeMap::new();
+    for (name, content) in read_files(&dir.join("tls"))? {
+        if let Content::File(bytes) = content {
+            texts.insert(name, String::from_utf8_lossy(&bytes).into_owned());
+        }
+    }
+    let mut take = |name: &str| texts.remove(name);
+    let account = take("service-account.pub").zip(take("service-account.key"));
+    let mut store = KeyStore {
+        encryption_key: take("encryption.key").map(Secret::new),
+        service_account: account.map(|(certificate, key)| Pair { certificate, key: Secret::new(key) }),
+        ..KeyStore::default()
+    };
+    for (name, key) in &texts {
+        let Some(id) = name.strip_suffix(".key") else { continue };
+        if let Some(certificate) = texts.get(&format!("{id}.crt")) {
+            let pair = Pair { certificate: certificate.clone(), key: Secret::new(key.clone()) };
+            store.pairs.insert(id.to_owned(), pair);
+        }
+    }
+    Ok(store)
+}
+
+fn read_files(dir: &Utf8Path) -> Result<BTreeMap<String, Content>, AssetDirError> {
+    let mut files = BTreeMap::new();
+    let mut pending = vec![dir.to_owned()];
+    while let Some(current) = pending.pop() {
+        let fail = |source| AssetDirError::Read { path: current.clone(), source };
+        let entries = match current.read_dir_utf8() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && current == dir => return Ok(files),
+            entries => entries.map_err(fail)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(fail)?;
+            let (path, kind) = (entry.path().to_owned(), entry.file_type().map_err(fail)?);
+            let fail = |source| AssetDirError::Read { path: path.clone(), source };
+            let content = if kind.is_dir() {
+                pending.push(path);
+                continue;
+            } else if kind.is_symlink() {
+                Content::Link(path.read_link_utf8().map_err(fail)?.into_string())
+            } else {
+                Content::File(fs::read(&path).map_err(fail)?)
+            };
+            let name = path.strip_prefix(dir).unwrap_or(&path).to_string();
+            files.insert(name, content);
+        }
+    }
+    Ok(files)
+}

@@ -1,0 +1,191 @@
+//! Named conditions: looked at once to plan, waited for at gates. Waiting is on events: the API's
+//! watches and the agent's status stream.
+
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _};
+use kayak_core::form::TEMPORARY;
+use kayak_core::node::Status;
+use kayak_core::object::ObjectId;
+use kayak_core::plan::Check;
+use kube::api::DynamicObject;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+
+use crate::api::handle;
+use crate::cluster::ClusterHandle;
+use crate::event::{Event, Listener};
+use crate::rollout::{Verdict, node_ready, rolled_out};
+
+/// A gate that did not open.
+#[derive(Debug, thiserror::Error)]
+#[error("gave up after {seconds} s waiting until {check}: {because}{}", evidence_text(.evidence))]
+pub struct GateError {
+    /// What was waited for.
+    pub check: Check,
+    /// How long.
+    pub seconds: u64,
+    /// Why it did not hold, as last seen.
+    pub because: String,
+    /// The last lines that containers which are not well have logged.
+    pub evidence: Vec<String>,
+}
+
+fn evidence_text(lines: &[String]) -> String {
+    lines.iter().fold(String::new(), |text, line| text + "\n    " + line)
+}
+
+/// Waits until a condition holds, and tells while it does not.
+pub async fn wait(
+    cluster: &ClusterHandle,
+    check: &Check,
+    patience: Duration,
+    tell: Listener<'_>,
+) -> Result<(), Box<GateError>> {
+    let start = Instant::now();
+    let mut verdicts = Box::pin(verdicts(cluster, check));
+    let mut last = String::from("nothing was seen yet");
+    loop {
+        match timeout_at(start + patience, verdicts.next()).await {
+            Ok(Some(Verdict::Holds)) => {
+                tell(Event::Holds { check: check.clone(), seconds: start.elapsed().as_secs_f64() });
+                return Ok(());
+            }
+            Ok(Some(Verdict::NotYet(because))) => {
+                if because != last {
+                    tell(Event::Waiting { check: check.clone(), because: because.clone() });
+                    last = because;
+                }
+            }
+            Ok(None) | Err(_) => {
+                return Err(Box::new(GateError {
+                    check: check.clone(),
+                    seconds: start.elapsed().as_secs(),
+                    because: last,
+                    evidence: cluster.evidence(check).await,
+                }));
+            }
+        }
+    }
+}
+
+/// Looks at a condition once, for so long as a living cluster needs to answer.
+pub async fn holds(cluster: &ClusterHandle, check: &Check) -> bool {
+    let look = async {
+        let mut verdicts = Box::pin(verdicts(cluster, check));
+        verdicts.next().await == Some(Verdict::Holds)
+    };
+    tokio::time::timeout(Duration::from_secs(2), look).await.unwrap_or(false)
+}
+
+/// What a condition looks like, now and at every change.
+fn verdicts<'a>(cluster: &'a ClusterHandle, check: &'a Check) -> BoxStream<'a, Verdict> {
+    match check {
+        Check::UnitsReady(node) => status(cluster, node, units_ready).boxed(),
+        Check::SelfHostedInstance { node, component } => {
+            status(cluster, node, move |status| self_hosted(status, component)).boxed()
+        }
+        Check::TemporaryGone(node) => status(cluster, node, temporary_gone).boxed(),
+        Check::ApiServes => api_serves(cluster).boxed(),
+        Check::RolledOut(id) => object(cluster, id, move |seen| rolled_out(id, seen)),
+        Check::NodeReady(name) => {
+            let id = ObjectId {
+                api_version: "v1".into(),
+                kind: "Node".into(),
+                namespace: None,
+                name: name.clone(),
+            };
+            object(cluster, &id, node_ready)
+        }
+    }
+}
+
+/// Judges each status that a node's agent tells; follows anew when the stream ends, as it does when
+/// the agent is replaced.
+fn status<'a>(
+    cluster: &'a ClusterHandle,
+    node: &'a str,
+    judge: impl Fn(&Status) -> Verdict + Copy + Send + 'a,
+) -> impl Stream<Item = Verdict> + Send + 'a {
+    let attempts = futures::stream::unfold(false, move |again| async move {
+        if again {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let stream = match cluster.follow_status(node).await {
+            Ok(stream) => {
+                stream.map(move |status| status.map_or_else(Verdict::NotYet, |status| judge(&status))).boxed()
+            }
+            Err(error) => futures::stream::iter([Verdict::NotYet(error.to_string())]).boxed(),
+        };
+        Some((stream, true))
+    });
+    attempts.flatten()
+}
+
+fn units_ready(status: &Status) -> Verdict {
+    let down = status.units.iter().find(|(_, unit)| !unit.ready);
+    match down {
+        Some((name, unit)) => {
+            let end = unit.last_end.as_deref().map(|end| format!(": {end}")).unwrap_or_default();
+            Verdict::NotYet(format!("{name} is not ready{end}"))
+        }
+        None if status.units.is_empty() => Verdict::NotYet("the agent prepares the node".into()),
+        None => Verdict::Holds,
+    }
+}
+
+fn self_hosted(status: &Status, component: &str) -> Verdict {
+    let instances = status.fronts.get(component).map(Vec::as_slice).unwrap_or_default();
+    let own = instances.iter().find(|instance| !instance.pod.starts_with(TEMPORARY));
+    match own {
+        Some(instance) if instance.ready => Verdict::Holds,
+        Some(instance) => Verdict::NotYet(format!("{} runs but does not answer yet", instance.pod)),
+        None => Verdict::NotYet("none runs yet".into()),
+    }
+}
+
+fn temporary_gone(status: &Status) -> Verdict {
+    let left: Vec<_> = status
+        .fronts
+        .values()
+        .flatten()
+        .filter(|instance| instance.pod.starts_with(TEMPORARY))
+        .map(|instance| instance.pod.as_str())
+        .collect();
+    if left.is_empty() { Verdict::Holds } else { Verdict::NotYet(format!("{} still runs", left.join(", "))) }
+}
+
+/// Asks the API for its readiness, again and again: each question is held by the agent until an API
+/// server can answer it, so that there is nothing to be gained by asking less often.
+fn api_serves(cluster: &ClusterHandle) -> impl Stream<Item = Verdict> + Send + '_ {
+    futures::stream::unfold(false, move |again| async move {
+        if again {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Some((cluster.readyz().await.map_or_else(Verdict::NotYet, |()| Verdict::Holds), true))
+    })
+}
+
+/// Judges an object, now and at every change.
+fn object<'a>(
+    cluster: &ClusterHandle,
+    id: &ObjectId,
+    judge: impl Fn(Option<&Value>) -> Verdict + Send + 'a,
+) -> BoxStream<'a, Verdict> {
+    let api = handle(cluster.client(), id);
+    let only = watcher::Config::default().fields(&format!("metadata.name={}", id.name));
+    let look = move |object: DynamicObject| {
+        let mut value = object.data;
+        value["metadata"] = serde_json::to_value(object.metadata).unwrap_or_default();
+        judge(Some(&value))
+    };
+    let verdict = move |event| match event {
+        Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => Some(look(object)),
+        Ok(watcher::Event::Delete(_)) => Some(Verdict::NotYet("it was deleted".into())),
+        Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
+        Err(error) => Some(Verdict::NotYet(format!("the API does not tell: {error}"))),
+    };
+    watcher(api, only).default_backoff().filter_map(move |event| std::future::ready(verdict(event))).boxed()
+}

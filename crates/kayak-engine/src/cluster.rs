@@ -1,0 +1,204 @@
+//! One cluster with everything by which it is reached: its assets, its driver, its API.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use kayak_core::assets::{Assets, Content, KUBECONFIG};
+use kayak_core::cluster::Node;
+use kayak_core::node::{LOG_DIR, Status};
+use kayak_core::plan::Check;
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt as _, BufReader, empty, sink};
+use tokio::task::JoinSet;
+
+use crate::api::{self, ApiError};
+use crate::driver::{ClusterSpec, Driver, DriverError, ExecIo, NodeId, NodeSpec};
+
+/// How long the API may take to say that it is ready: longer than the agent holds a connection.
+const READYZ_PATIENCE: Duration = Duration::from_secs(10);
+/// How many of a container's last lines are evidence.
+const EVIDENCE_LINES: usize = 12;
+
+/// A cluster within reach.
+pub struct ClusterHandle {
+    /// What is wished of it.
+    pub assets: Assets,
+    /// How its nodes are made and reached.
+    pub driver: Arc<dyn Driver>,
+    client: kube::Client,
+}
+
+impl ClusterHandle {
+    /// Takes a cluster in hand; touches nothing yet.
+    pub async fn new(assets: Assets, driver: Arc<dyn Driver>) -> Result<Self, ApiError> {
+        let kubeconfig = match assets.files.get(KUBECONFIG) {
+            Some(Content::File(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
+            Some(Content::Link(_)) | None => String::new(),
+        };
+        let client = api::client(&kubeconfig).await?;
+        Ok(Self { assets, driver, client })
+    }
+
+    /// The API's client.
+    pub fn client(&self) -> &kube::Client {
+        &self.client
+    }
+
+    /// Names one of the cluster's nodes for the driver.
+    pub fn node_id(&self, node: &str) -> NodeId {
+        NodeId::new(self.assets.cluster.name(), node)
+    }
+
+    /// What all nodes share, for the driver.
+    pub fn cluster_spec(&self) -> ClusterSpec {
+        let cluster = &self.assets.cluster;
+        let network = &cluster.config.network;
+        ClusterSpec {
+            name: cluster.name().into(),
+            image: cluster.images.node.clone(),
+            node_range: network.nodes.into(),
+            gateway: cluster.gateway().into(),
+            pod_ranges: network.pod_cidrs(),
+            service_ranges: vec![network.services.into()],
+            egress: network.egress,
+        }
+    }
+
+    /// One node, for the driver.
+    pub fn node_spec(&self, node: &Node) -> NodeSpec {
+        let cluster = &self.assets.cluster;
+        let range = cluster.config.network.nodes;
+        NodeSpec {
+            id: self.node_id(&node.name),
+            image: cluster.images.node.clone(),
+            address: ipnet::Ipv4Net::new_assert(node.address, range.prefix_len()).into(),
+            gateway: cluster.gateway().into(),
+            memory_limit: None,
+            mounts: Vec::new(),
+            command: NodeSpec::init(),
+        }
+    }
+
+    /// Asks the API, through the endpoint that clients use, whether it is ready.
+    pub async fn readyz(&self) -> Result<(), String> {
+        let ask = async {
+            let request = http::Request::get("/readyz").body(Vec::new()).map_err(|e| chain(&e))?;
+            self.client.request_text(request).await.map_err(|e| chain(&e))
+        };
+        match tokio::time::timeout(READYZ_PATIENCE, ask).await {
+            Ok(answer) => answer.map(|_| ()),
+            Err(_) => Err("no API server answers".into()),
+        }
+    }
+
+    /// Follows what a node's agent tells.
+    pub async fn follow_status(
+        &self,
+        node: &str,
+    ) -> Result<impl Stream<Item = Result<Status, String>> + use<>, DriverError> {
+        let (reader, mut writer) = tokio::io::duplex(64 * 1024);
+        let (driver, id) = (Arc::clone(&self.driver), self.node_id(node));
+        // A driver says at once if the node does not run; whatever comes later ends the stream.
+        driver.state(&id).await?;
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let command = ["/usr/bin/kayak", "status", "--follow"].map(str::to_owned);
+            let io = ExecIo::Streams { stdin: &mut empty(), stdout: &mut writer, stderr: &mut sink() };
+            driver.exec(&id, &command, io).await
+        });
+        let lines = BufReader::new(reader).lines();
+        // The task lives in the stream's state, and is ended with it.
+        Ok(futures::stream::unfold((lines, task), |(mut lines, task)| async move {
+            let line = lines.next_line().await.ok()??;
+            let status =
+                serde_json::from_str(&line).map_err(|e| format!("the agent's status cannot be read: {e}"));
+            Some((status, (lines, task)))
+        })
+        .boxed())
+    }
+
+    /// Returns what containers that are not well have logged last, from the runtime itself, since
+    /// the API may be what is not well.
+    pub(crate) async fn evidence(&self, check: &Check) -> Vec<String> {
+        let node = match check {
+            Check::UnitsReady(node)
+            | Check::TemporaryGone(node)
+            | Check::NodeReady(node)
+            | Check::SelfHostedInstance { node, .. } => Some(node.clone()),
+            Check::ApiServes | Check::RolledOut(_) => {
+                self.assets.cluster.nodes.first().map(|n| n.name.clone())
+            }
+        };
+        let Some(node) = node else { return Vec::new() };
+        match self.unwell(&node).await {
+            Ok(lines) if lines.is_empty() => self.console(&node).await,
+            Ok(lines) => lines,
+            Err(error) => {
+                let mut lines = vec![format!("the runtime of `{node}` could not be asked: {error}")];
+                lines.extend(self.console(&node).await);
+                lines
+            }
+        }
+    }
+
+    async fn unwell(&self, node: &str) -> Result<Vec<String>, String> {
+        let tail = format!("--tail={EVIDENCE_LINES}");
+        let command = ["/usr/bin/kayak", "pods", "--output=json", &tail].map(str::to_owned);
+        let output = self.driver.output(&self.node_id(node), &command).await.map_err(|e| chain(&e))?;
+        let pods: Vec<PodRow> = serde_json::from_slice(&output.stdout).map_err(|e| e.to_string())?;
+        let mut lines = Vec::new();
+        for (pod, container) in pods.iter().flat_map(|pod| pod.containers.iter().map(move |c| (pod, c))) {
+            if container.is_unwell() {
+                lines.push(format!("{}/{} ({}) logged last:", pod.name, container.name, container.state));
+                lines.extend(container.log.iter().map(|line| format!("  {line}")));
+            }
+        }
+        Ok(lines)
+    }
+
+    /// The last lines of the agent and of init: where neither pods nor runtime are there to be asked.
+    async fn console(&self, node: &str) -> Vec<String> {
+        let id = self.node_id(node);
+        let tail = ["tail".to_owned(), format!("--lines={EVIDENCE_LINES}"), format!("{LOG_DIR}/agent.log")];
+        let agent = self.driver.output(&id, &tail).await.map(|output| output.stdout);
+        let agent = agent.map_or_else(|e| chain(&e), |stdout| String::from_utf8_lossy(&stdout).into_owned());
+        let init = self.driver.console(&id).await.unwrap_or_else(|e| chain(&e));
+        agent.lines().chain(init.lines()).map(str::to_owned).collect()
+    }
+}
+
+/// The part of `kayak pods` that evidence is made of.
+#[derive(Deserialize)]
+struct PodRow {
+    name: String,
+    containers: Vec<ContainerRow>,
+}
+
+#[derive(Deserialize)]
+struct ContainerRow {
+    name: String,
+    state: String,
+    restarts: u32,
+    log: Vec<String>,
+}
+
+impl ContainerRow {
+    fn is_unwell(&self) -> bool {
+        self.state != "running" || self.restarts > 0
+    }
+}
+
+/// An error with its causes on one line; many libraries repeat the cause in the message.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let reason = error.to_string();
+        if !text.contains(&reason) {
+            text = format!("{text}: {reason}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,238 @@
+//! The life of a cluster and its nodes on this machine.
+//!
+//! Every act first looks at what is there, or clears away what a run that was cut off may have
+//! left, so that all of them may be repeated.
+
+use std::fs::OpenOptions;
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::cgroup::{Hierarchies, Process};
+use super::container::{Overlay, Runc};
+use super::error::LocalError;
+use super::forwarding::Forwarding;
+use super::network::{self, Tools};
+use super::{Local, disk, image, oci, paths};
+use crate::driver::{ClusterSpec, NodeId, NodeSpec, NodeState, PERSISTENT};
+
+/// How long a node may take to stop by itself: a little more than its init gives its own processes.
+const STOP: Duration = Duration::from_secs(15);
+
+/// What is remembered of a cluster.
+#[derive(Debug, Serialize, Deserialize)]
+struct ClusterRecord {
+    spec: ClusterSpec,
+    /// The unpacked image whose programs the driver uses.
+    root: String,
+}
+
+/// What is remembered of a node.
+#[derive(Debug, Serialize, Deserialize)]
+struct NodeRecord {
+    spec: NodeSpec,
+    /// The unpacked image that it runs on.
+    root: String,
+}
+
+impl Local {
+    pub(super) async fn prepare_cluster(&self, spec: &ClusterSpec) -> Result<(), LocalError> {
+        let _shared = self.shared.lock().await;
+        disk::create_directory(&self.paths.cluster(&spec.name), 0o700)?;
+        let root = self.provide(&spec.name, &spec.image).await?;
+        let record = ClusterRecord { spec: spec.clone(), root };
+        image::record(&self.paths.cluster_record(&spec.name), &record)?;
+        self.connect(&record).await
+    }
+
+    async fn connect(&self, cluster: &ClusterRecord) -> Result<(), LocalError> {
+        let tools = Tools { root: self.paths.roots(&cluster.spec.name).join(&cluster.root) };
+        tools.connect_cluster(&cluster.spec).await?;
+        let forwarding = Forwarding::of_machine(&self.paths.run);
+        if cluster.spec.egress {
+            forwarding.need(&cluster.spec.name)
+        } else {
+            forwarding.release(&cluster.spec.name)
+        }
+    }
+
+    pub(super) async fn teardown_cluster(&self, cluster: &str) -> Result<(), LocalError> {
+        match self.tools(cluster)? {
+            Some(tools) => tools.disconnect_cluster(cluster).await?,
+            None if network::is_link(&paths::bridge(cluster)) => return Err(self.no_tools()),
+            None => {}
+        }
+        Forwarding::of_machine(&self.paths.run).release(cluster)?;
+        let groups = Hierarchies::find()?;
+        groups.remove(&paths::cluster_cgroup(cluster)).await?;
+        groups.remove_if_empty(paths::CGROUP)?;
+        for directory in [self.paths.cluster_run(cluster), self.paths.cluster(cluster)] {
+            disk::unmount_below(&directory)?;
+            disk::remove(&directory)?;
+        }
+        disk::remove_if_empty(&self.paths.run)?;
+        disk::remove_if_empty(&self.paths.state)
+    }
+
+    /// Lists a cluster's nodes by their directories, containers and control groups.
+    pub(super) fn traces(&self, cluster: &str) -> Result<Vec<String>, LocalError> {
+        let mut names = disk::names(&self.paths.nodes(cluster))?;
+        names.extend(disk::names(&self.paths.runc(cluster))?);
+        names.extend(disk::names(&self.paths.nodes_run(cluster))?);
+        names.extend(Hierarchies::find()?.children(&paths::cluster_cgroup(cluster))?);
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    pub(super) async fn create_node(&self, spec: &NodeSpec) -> Result<(), LocalError> {
+        let _shared = self.shared.lock().await;
+        let root = self.provide(&spec.id.cluster, &spec.image).await?;
+        for directory in PERSISTENT {
+            disk::create_directory(&self.paths.persistent(&spec.id, directory.as_ref()), 0o755)?;
+        }
+        image::record(&self.paths.node_record(&spec.id), &NodeRecord { spec: spec.clone(), root })
+    }
+
+    /// Makes sure that a cluster has an image unpacked.
+    async fn provide(&self, cluster: &str, image: &str) -> Result<String, LocalError> {
+        let (paths, cluster, image) = (self.paths.clone(), cluster.to_owned(), image.to_owned());
+        let provided = tokio::task::spawn_blocking(move || image::provide(&paths, &cluster, &image));
+        provided.await.map_err(LocalError::Task)?
+    }
+
+    pub(super) async fn start_node(&self, node: &NodeId) -> Result<(), LocalError> {
+        if matches!(self.node_state(node).await?, NodeState::Running { .. }) {
+            return Ok(());
+        }
+        self.clear(node).await?;
+        let cluster: ClusterRecord = image::recorded(&self.paths.cluster_record(&node.cluster))?
+            .ok_or_else(|| LocalError::NotPrepared(node.cluster.clone()))?;
+        let record: NodeRecord = image::recorded(&self.paths.node_record(node))?
+            .ok_or_else(|| LocalError::NotCreated(node.name.clone()))?;
+        {
+            // After a restart of the machine nothing is left of the network.
+            let _shared = self.shared.lock().await;
+            self.connect(&cluster).await?;
+        }
+        let launched = self.launch(&record).await;
+        if launched.is_err() {
+            self.clear(node).await?;
+        }
+        launched
+    }
+
+    async fn launch(&self, record: &NodeRecord) -> Result<(), LocalError> {
+        let spec = &record.spec;
+        let node = &spec.id;
+        let image = self.paths.roots(&node.cluster).join(&record.root);
+        let overlay = Overlay::new(image, self.paths.node(node).join("root"));
+        overlay.reset()?;
+        let programs = overlay.upper().join("usr/bin");
+        disk::create_directory(&programs, 0o755)?;
+        disk::link_or_copy(&self.kayak, &programs.join("kayak"))?;
+
+        let path = self.paths.console(node);
+        let console = OpenOptions::new().create(true).append(true).open(&path);
+        let runc = self.runc(&node.cluster)?;
+        let config = self.config(spec, &overlay)?;
+        let bundle = self.paths.node_run(node);
+        let pid = runc
+            .create(&node.name, &bundle, &overlay, &config, console.map_err(LocalError::write(&path))?)
+            .await?;
+        let tools = self.tools(&node.cluster)?.ok_or_else(|| self.no_tools())?;
+        tools.connect_node(spec, pid).await?;
+        Ok(runc.start(&node.name).await?)
+    }
+
+    fn config(&self, spec: &NodeSpec, overlay: &Overlay) -> Result<serde_json::Value, LocalError> {
+        let persistent = PERSISTENT.map(|path| {
+            (self.paths.persistent(&spec.id, path.as_ref()).into_string(), path.to_owned(), true)
+        });
+        let extra = spec.mounts.iter();
+        let extra = extra.map(|mount| (mount.host.to_string(), mount.node.to_string(), mount.writable));
+        let container = oci::Container {
+            root: &overlay.root(),
+            host_name: &spec.id.name,
+            command: &spec.command,
+            cgroup: &paths::cgroup(&spec.id),
+            memory_limit: spec.memory_limit,
+            binds: persistent.into_iter().chain(extra).collect(),
+        };
+        Ok(oci::config(&container, &oci::Host::look()?))
+    }
+
+    pub(super) async fn node_state(&self, node: &NodeId) -> Result<NodeState, LocalError> {
+        let runc = self.runc(&node.cluster)?;
+        if let Some(pid) = runc.running(&node.name).await? {
+            return Ok(NodeState::Running { pid: Some(pid) });
+        }
+        let is_there = self.traces(&node.cluster)?.contains(&node.name);
+        Ok(if is_there { NodeState::Stopped } else { NodeState::Absent })
+    }
+
+    pub(super) async fn stop_node(&self, node: &NodeId) -> Result<(), LocalError> {
+        // runc may be the very thing that is broken, and what follows does not need it.
+        let running = self.runc(&node.cluster)?.running(&node.name).await;
+        let running = running.unwrap_or_else(|error| {
+            tracing::warn!(node = node.name, %error, "its first process is not known; it is killed");
+            None
+        });
+        if let Some(pid) = running
+            && let Some(process) = Process::open(pid)?
+        {
+            process.signal(Signal::TERM)?;
+            if !process.gone_by(Instant::now() + STOP).await? {
+                tracing::warn!(node = node.name, "it did not stop in time and is killed");
+            }
+        }
+        self.clear(node).await
+    }
+
+    pub(super) async fn remove_node(&self, node: &NodeId) -> Result<(), LocalError> {
+        self.stop_node(node).await?;
+        let directory = self.paths.node(node);
+        disk::unmount_below(&directory)?;
+        disk::remove(&directory)
+    }
+
+    /// Ends whatever runs of a node and removes everything that is not persistent.
+    async fn clear(&self, node: &NodeId) -> Result<(), LocalError> {
+        let groups = Hierarchies::find()?;
+        let group = paths::cgroup(node);
+        groups.kill(&group).await?;
+        groups.remove(&group).await?;
+        let link = paths::link(node);
+        if network::is_link(&link) {
+            self.tools(&node.cluster)?.ok_or_else(|| self.no_tools())?.unlink(&link).await?;
+        }
+        self.runc(&node.cluster)?.forget(&node.name)?;
+        disk::remove(&self.paths.node_run(node))
+    }
+
+    /// Returns the runc of the cluster, or a name that will not start if nothing is unpacked.
+    pub(super) fn runc(&self, cluster: &str) -> Result<Runc, LocalError> {
+        let root = self.tools(cluster)?.map_or_else(|| self.paths.roots(cluster), |tools| tools.root);
+        Ok(Runc::of_image(&root, self.paths.runc(cluster)))
+    }
+
+    /// Finds an unpacked node image: the cluster's, or any other if what is left of the cluster
+    /// lacks it.
+    fn tools(&self, cluster: &str) -> Result<Option<Tools>, LocalError> {
+        let record: Option<ClusterRecord> = image::recorded(&self.paths.cluster_record(cluster))?;
+        let own = record.map(|record| self.paths.roots(cluster).join(record.root));
+        let unpacked = paths::unpacked(&self.paths.cache);
+        let cached = disk::names(&unpacked)?.into_iter().map(|name| unpacked.join(name));
+        let candidates: Vec<Utf8PathBuf> = own.into_iter().chain(cached).collect();
+        let whole =
+            |root: &Utf8PathBuf| root.extension().is_none() && root.join("usr/local/bin/runc").exists();
+        Ok(candidates.into_iter().find(whole).map(|root| Tools { root }))
+    }
+
+    fn no_tools(&self) -> LocalError {
+        LocalError::NoTools(paths::unpacked(&self.paths.cache))
+    }
+}

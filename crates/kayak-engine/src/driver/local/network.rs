@@ -1,0 +1,276 @@
+//! The nodes' network on this machine: a bridge, and rules that keep what is the cluster's inside.
+//!
+//! Nodes exchange packets over the bridge. The machine takes none of them for itself beyond what
+//! its own connections to nodes need, and passes on only what egress is allowed, always from a
+//! node's address: what leaves a pod is rewritten to its node's by the pod network.
+
+use std::fmt::Write as _;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use ipnet::IpNet;
+
+use super::command::{self, CommandError};
+use super::paths;
+use crate::driver::{ClusterSpec, NodeSpec};
+
+/// The programs of an unpacked node image, run on this machine's network: the machine itself needs
+/// neither `ip` nor `nft`.
+#[derive(Debug, Clone)]
+pub(crate) struct Tools {
+    /// The unpacked image.
+    pub(crate) root: Utf8PathBuf,
+}
+
+impl Tools {
+    async fn ip(&self, batch: &str) -> Result<(), CommandError> {
+        let mut command = command::in_root(&self.root, "ip");
+        command::run(command.args(["-batch", "-"]), batch).await.map(drop)
+    }
+
+    async fn ip_in_node(&self, pid: u32, batch: &str) -> Result<(), CommandError> {
+        let mut command = tokio::process::Command::new("nsenter");
+        command.arg(format!("--net=/proc/{pid}/ns/net"));
+        command.arg("chroot").arg(&self.root).args(["ip", "-batch", "-"]);
+        command::run(&mut command, batch).await.map(drop)
+    }
+
+    async fn nft(&self, rules: &str) -> Result<(), CommandError> {
+        let mut command = command::in_root(&self.root, "nft");
+        command::run(command.args(["--file", "-"]), rules).await.map(drop)
+    }
+
+    /// Makes the cluster's network, or what is missing of it.
+    pub(crate) async fn connect_cluster(&self, cluster: &ClusterSpec) -> Result<(), CommandError> {
+        // The rules first: at no moment may a packet pass without them.
+        self.nft(&rules(cluster)).await?;
+        self.ip(&bridge(cluster, is_link(&paths::bridge(&cluster.name)))).await
+    }
+
+    /// Removes the cluster's network, or what is left of it.
+    pub(crate) async fn disconnect_cluster(&self, cluster: &str) -> Result<(), CommandError> {
+        self.unlink(&paths::bridge(cluster)).await?;
+        let metric = paths::metric(cluster).to_string();
+        for family in ["-4", "-6"] {
+            let mut command = command::in_root(&self.root, "ip");
+            command.args([family, "route", "flush", "type", "unreachable", "metric", &metric]);
+            command::run(&mut command, "").await?;
+        }
+        // Only a table that is there can be deleted.
+        let table = table(cluster);
+        self.nft(&format!("table inet {table}\ndelete table inet {table}\n")).await
+    }
+
+    /// Links a node to the bridge, given a process in the node's network.
+    pub(crate) async fn connect_node(&self, node: &NodeSpec, pid: u32) -> Result<(), CommandError> {
+        let link = paths::link(&node.id);
+        let address = paths::link_address(&format!("{}/{}", node.id.cluster, node.id.name));
+        let bridge = paths::bridge(&node.id.cluster);
+        self.ip(&format!(
+            "link add name {link} type veth peer name eth0 address {address} netns {pid}\n\
+             link set dev {link} master {bridge} up\n"
+        ))
+        .await?;
+        self.ip_in_node(pid, &uplink(node)).await
+    }
+
+    /// Removes a network interface of this machine, if it is there. A node's would go with its
+    /// network namespace, but some time later.
+    pub(crate) async fn unlink(&self, name: &str) -> Result<(), CommandError> {
+        if !is_link(name) {
+            return Ok(());
+        }
+        match self.ip(&format!("link delete dev {name}\n")).await {
+            // It may have gone with its namespace meanwhile.
+            Err(_) if !is_link(name) => Ok(()),
+            deleted => deleted,
+        }
+    }
+}
+
+/// Tells whether this machine has a network interface.
+pub(crate) fn is_link(name: &str) -> bool {
+    Utf8Path::new("/sys/class/net").join(name).exists()
+}
+
+fn table(cluster: &str) -> String {
+    format!("kayak-{cluster}")
+}
+
+/// Says how the bridge and the machine's routes are made, for `ip -batch`.
+fn bridge(cluster: &ClusterSpec, exists: bool) -> String {
+    let bridge = paths::bridge(&cluster.name);
+    let mut batch = String::new();
+    let mut line = |text: String| batch.extend([text.as_str(), "\n"]);
+    if !exists {
+        let address = paths::link_address(&cluster.name);
+        line(format!("link add name {bridge} address {address} type bridge"));
+    }
+    line(format!("link set dev {bridge} up"));
+    line(format!("address replace {}/{} dev {bridge}", cluster.gateway, cluster.node_range.prefix_len()));
+    // Whoever asks this machine for a pod or a service is told that there is none here, instead of
+    // the packet being sent to wherever the default route leads.
+    let metric = paths::metric(&cluster.name);
+    for range in cluster.pod_ranges.iter().chain(&cluster.service_ranges) {
+        line(format!("route replace unreachable {range} metric {metric}"));
+    }
+    batch
+}
+
+/// Says how a node's own side of the network is made, for `ip -batch`.
+fn uplink(node: &NodeSpec) -> String {
+    // The default route is there without egress too: a packet to a service is routed before it is
+    // rewritten to go to a pod, and without a route it would not even be sent.
+    format!(
+        "link set dev lo up\n\
+         address replace {} dev eth0\n\
+         link set dev eth0 up\n\
+         route replace default via {}\n",
+        node.address, node.gateway
+    )
+}
+
+/// Says what may pass, for `nft`; it takes the place of what was said before at once.
+fn rules(cluster: &ClusterSpec) -> String {
+    let table = table(&cluster.name);
+    let bridge = paths::bridge(&cluster.name);
+    let reject = "reject with icmpx type admin-prohibited";
+    let outside = if cluster.egress { pass_on(cluster, reject) } else { keep_inside(cluster, reject) };
+    let resolver = if cluster.egress {
+        // The machine may be the name server that the nodes were given.
+        format!("    iifname \"{bridge}\" meta l4proto {{ 6, 17 }} th dport 53 accept\n")
+    } else {
+        String::new()
+    };
+    // Protocols by number (ICMP, ICMPv6, TCP, UDP): the node image has no /etc/protocols.
+    format!(
+        "table inet {table}\n\
+         delete table inet {table}\n\
+         table inet {table} {{\n\
+         {outside}\
+         \x20 chain input {{\n\
+         \x20   type filter hook input priority filter; policy accept;\n\
+         \x20   iifname \"{bridge}\" ct state established,related accept\n\
+         \x20   iifname \"{bridge}\" meta l4proto {{ 1, 58 }} accept\n\
+         {resolver}\
+         \x20   iifname \"{bridge}\" {reject}\n\
+         \x20 }}\n\
+         }}\n"
+    )
+}
+
+/// The rules of a cluster without egress: nothing leaves the bridge. Rejecting before routing tells
+/// the sender at once, even where the machine forwards nothing and would silently drop.
+fn keep_inside(cluster: &ClusterSpec, reject: &str) -> String {
+    let bridge = paths::bridge(&cluster.name);
+    let mut text =
+        String::from("  chain prerouting {\n    type filter hook prerouting priority raw; policy accept;\n");
+    // Pods' addresses are seen on the bridge if the pod network does not wrap their packets;
+    // bridged packets come along here where br_netfilter is loaded.
+    let inside = cluster.pod_ranges.iter().chain([&cluster.node_range]);
+    for (family, mut ranges) in by_family(inside) {
+        let multicast =
+            if family == "ip" { ["224.0.0.0/4", "255.255.255.255"] } else { ["fe80::/10", "ff00::/8"] };
+        ranges.extend(multicast.map(str::to_owned));
+        // Writing to a string does not fail.
+        let _ =
+            writeln!(text, "    iifname \"{bridge}\" {family} daddr != {{ {} }} {reject}", ranges.join(", "));
+    }
+    let _ = write!(
+        text,
+        "  }}\n\
+         \x20 chain forward {{\n\
+         \x20   type filter hook forward priority filter; policy accept;\n\
+         \x20   iifname \"{bridge}\" oifname \"{bridge}\" accept\n\
+         \x20   iifname \"{bridge}\" drop\n\
+         \x20   oifname \"{bridge}\" drop\n\
+         \x20 }}\n"
+    );
+    text
+}
+
+/// The rules of a cluster with egress: whatever is not the cluster's leaves from the node's
+/// address, rewritten to the machine's; nobody outside reaches in.
+fn pass_on(cluster: &ClusterSpec, reject: &str) -> String {
+    let bridge = paths::bridge(&cluster.name);
+    let mut text = format!(
+        "  chain forward {{\n\
+         \x20   type filter hook forward priority filter; policy accept;\n\
+         \x20   iifname \"{bridge}\" oifname \"{bridge}\" accept\n"
+    );
+    let own = cluster.pod_ranges.iter().chain(&cluster.service_ranges).chain([&cluster.node_range]);
+    for (family, ranges) in by_family(own) {
+        // Writing to a string does not fail.
+        let _ =
+            writeln!(text, "    iifname \"{bridge}\" {family} daddr {{ {} }} {reject}", ranges.join(", "));
+    }
+    for (family, ranges) in by_family([&cluster.node_range]) {
+        let _ = write!(
+            text,
+            "    iifname \"{bridge}\" {family} saddr != {{ {range} }} drop\n\
+             \x20   oifname \"{bridge}\" ct state established,related accept\n\
+             \x20   oifname \"{bridge}\" drop\n\
+             \x20 }}\n\
+             \x20 chain postrouting {{\n\
+             \x20   type nat hook postrouting priority srcnat; policy accept;\n\
+             \x20   oifname != \"{bridge}\" {family} saddr {{ {range} }} masquerade\n\
+             \x20 }}\n",
+            range = ranges.join(", "),
+        );
+    }
+    text
+}
+
+/// Sorts ranges by what nft calls their families.
+fn by_family<'a>(ranges: impl IntoIterator<Item = &'a IpNet>) -> Vec<(&'static str, Vec<String>)> {
+    let (four, six): (Vec<_>, Vec<_>) = ranges.into_iter().partition(|range| range.addr().is_ipv4());
+    let text = |ranges: Vec<&IpNet>| ranges.iter().map(ToString::to_string).collect::<Vec<_>>();
+    [("ip", text(four)), ("ip6", text(six))].into_iter().filter(|(_, ranges)| !ranges.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::NodeId;
+
+    fn cluster(egress: bool) -> ClusterSpec {
+        ClusterSpec {
+            name: "home".into(),
+            image: "kayak.local/node:v1".into(),
+            node_range: "10.100.0.0/24".parse().unwrap(),
+            gateway: "10.100.0.1".parse().unwrap(),
+            pod_ranges: vec!["10.244.0.0/16".parse().unwrap(), "fd00:244::/56".parse().unwrap()],
+            service_ranges: vec!["10.96.0.0/16".parse().unwrap()],
+            egress,
+        }
+    }
+
+    #[test]
+    fn nothing_leaves_without_egress() {
+        insta::assert_snapshot!(rules(&cluster(false)));
+    }
+
+    #[test]
+    fn only_what_is_not_the_clusters_leaves_with_egress() {
+        insta::assert_snapshot!(rules(&cluster(true)));
+    }
+
+    #[test]
+    fn a_bridge_is_made_once() {
+        insta::assert_snapshot!(bridge(&cluster(false), false));
+        assert!(!bridge(&cluster(false), true).contains("link add"));
+    }
+
+    #[test]
+    fn a_node_gets_its_address_and_a_way_out() {
+        let node = NodeSpec {
+            id: NodeId::new("home", "one"),
+            image: "kayak.local/node:v1".into(),
+            address: "10.100.0.11/24".parse().unwrap(),
+            gateway: "10.100.0.1".parse().unwrap(),
+            memory_limit: None,
+            mounts: Vec::new(),
+            command: NodeSpec::init(),
+        };
+        insta::assert_snapshot!(uplink(&node));
+    }
+}

@@ -1,0 +1,326 @@
+//! How a node container is made, and reached.
+//!
+//! A driver does no more than this; whatever can be done by running a program in the node, or by
+//! a file in one of its persistent directories, stays out of the trait.
+
+use std::error::Error;
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+use camino::{Utf8Path, Utf8PathBuf};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub mod local;
+
+/// The directories of a node that outlive its container.
+pub const PERSISTENT: [&str; 2] = ["/var", "/etc/kubernetes"];
+
+/// Which node of which cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeId {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The node's name, also its host name.
+    pub name: String,
+}
+
+impl NodeId {
+    /// Names a node.
+    pub fn new(cluster: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { cluster: cluster.into(), name: name.into() }
+    }
+}
+
+/// What all nodes of a cluster share on a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterSpec {
+    /// The cluster's name; what the driver makes is named after it, so that clusters coexist.
+    pub name: String,
+    /// The reference of the node image, which brings the driver's own tools too.
+    pub image: String,
+    /// The range that nodes have their addresses from.
+    pub node_range: IpNet,
+    /// The machine's address in it, the nodes' way out.
+    pub gateway: IpAddr,
+    /// The ranges of pods.
+    pub pod_ranges: Vec<IpNet>,
+    /// The ranges of services.
+    pub service_ranges: Vec<IpNet>,
+    /// Whether nodes and pods reach anything beyond the cluster.
+    pub egress: bool,
+}
+
+/// A node container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSpec {
+    /// Which node it is.
+    pub id: NodeId,
+    /// The reference of the node image.
+    pub image: String,
+    /// Its address, with the length of the nodes' range.
+    pub address: IpNet,
+    /// Its way out.
+    pub gateway: IpAddr,
+    /// How many bytes of memory all of it may use.
+    pub memory_limit: Option<u64>,
+    /// Directories and files of the machine that it sees.
+    pub mounts: Vec<Mount>,
+    /// Its first process.
+    pub command: Vec<String>,
+}
+
+impl NodeSpec {
+    /// Returns the command line of a node's first process.
+    pub fn init() -> Vec<String> {
+        ["/usr/bin/kayak", "init"].map(str::to_owned).into()
+    }
+}
+
+/// A directory or file of the machine that a node sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Where it is on the machine.
+    pub host: Utf8PathBuf,
+    /// Where the node sees it.
+    pub node: Utf8PathBuf,
+    /// Whether the node may write to it.
+    pub writable: bool,
+}
+
+/// What is there of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeState {
+    /// Nothing.
+    Absent,
+    /// Its files, or what a killed run left; nothing that runs as it should.
+    Stopped,
+    /// A container.
+    Running {
+        /// Its first process as the machine counts, if the driver is on the same one.
+        pid: Option<u32>,
+    },
+}
+
+/// A file for a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeFile {
+    /// Its absolute path in the node, below one of [`PERSISTENT`].
+    pub path: Utf8PathBuf,
+    /// What is to be there.
+    pub content: FileContent,
+}
+
+/// What a file for a node is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum FileContent {
+    /// A regular file.
+    Regular {
+        /// Its bytes.
+        bytes: Vec<u8>,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// A symbolic link to this.
+    Link(Utf8PathBuf),
+}
+
+// Keys pass through here (invariant 2): bytes are only counted.
+impl std::fmt::Debug for FileContent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Regular { bytes, mode } => write!(f, "{} bytes, mode {mode:o}", bytes.len()),
+            Self::Link(target) => write!(f, "link to {target}"),
+        }
+    }
+}
+
+/// What a program run in a node talks to.
+pub enum ExecIo<'a> {
+    /// Streams; the program's input ends when `stdin` does.
+    Streams {
+        /// What it reads.
+        stdin: &'a mut (dyn AsyncRead + Send + Unpin),
+        /// Where its output goes.
+        stdout: &'a mut (dyn AsyncWrite + Send + Unpin),
+        /// Where its complaints go.
+        stderr: &'a mut (dyn AsyncWrite + Send + Unpin),
+    },
+    /// The terminal that kayak itself was started on.
+    Terminal,
+}
+
+/// What a program run in a node said, and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecOutput {
+    /// Its exit code, 128 and the signal's number if it was killed.
+    pub code: i32,
+    /// Its output.
+    pub stdout: Vec<u8>,
+    /// Its complaints.
+    pub stderr: Vec<u8>,
+}
+
+/// Why the driver's own means failed; each driver has its own reasons.
+pub type Cause = Box<dyn Error + Send + Sync>;
+
+/// Which act of a driver failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// What a cluster's nodes share could not be made.
+    #[error("failed to prepare this machine for cluster `{cluster}`")]
+    Prepare {
+        /// Which cluster.
+        cluster: String,
+        /// Why.
+        source: Cause,
+    },
+    /// What a cluster's nodes share could not be removed.
+    #[error("failed to remove what is left of cluster `{cluster}`")]
+    Teardown {
+        /// Which cluster.
+        cluster: String,
+        /// Why.
+        source: Cause,
+    },
+    /// A cluster's nodes could not be listed.
+    #[error("failed to list the nodes of cluster `{cluster}`")]
+    List {
+        /// Which cluster.
+        cluster: String,
+        /// Why.
+        source: Cause,
+    },
+    /// A node's files could not be made.
+    #[error("failed to create node `{node}`")]
+    Create {
+        /// Which node.
+        node: String,
+        /// Why.
+        source: Cause,
+    },
+    /// A node's container could not be started.
+    #[error("failed to start node `{node}`")]
+    Start {
+        /// Which node.
+        node: String,
+        /// Why.
+        source: Cause,
+    },
+    /// A node's container could not be stopped.
+    #[error("failed to stop node `{node}`")]
+    Stop {
+        /// Which node.
+        node: String,
+        /// Why.
+        source: Cause,
+    },
+    /// A node could not be removed.
+    #[error("failed to remove node `{node}`")]
+    Remove {
+        /// Which node.
+        node: String,
+        /// Why.
+        source: Cause,
+    },
+    /// What is there of a node could not be found out.
+    #[error("failed to find out the state of node `{node}`")]
+    State {
+        /// Which node.
+        node: String,
+        /// Why.
+        source: Cause,
+    },
+    /// A program could not be run in a node.
+    #[error("failed to run `{command}` in node `{node}`")]
+    Exec {
+        /// Which node.
+        node: String,
+        /// The program.
+        command: String,
+        /// Why.
+        source: Cause,
+    },
+    /// A file could not be written.
+    #[error("failed to write `{path}` in node `{node}`")]
+    Put {
+        /// Which node.
+        node: String,
+        /// Which file.
+        path: Utf8PathBuf,
+        /// Why.
+        source: Cause,
+    },
+    /// A file could not be read.
+    #[error("failed to read `{path}` in node `{node}`")]
+    Get {
+        /// Which node.
+        node: String,
+        /// Which file.
+        path: Utf8PathBuf,
+        /// Why.
+        source: Cause,
+    },
+    /// What a node's first process wrote could not be read.
+    #[error("failed to read the console of node `{node}`")]
+    Console {
+        /// Which node.
+        node: String,
+        /// Why.
+        source: Cause,
+    },
+}
+
+/// A way to make node containers. Every act may be repeated, and finishes one that was cut off.
+#[async_trait]
+pub trait Driver: std::fmt::Debug + Send + Sync {
+    /// Makes what a cluster's nodes share: the network.
+    async fn prepare(&self, cluster: &ClusterSpec) -> Result<(), DriverError>;
+
+    /// Removes every node of a cluster and what they share, whatever state they are in.
+    async fn teardown(&self, cluster: &str) -> Result<(), DriverError>;
+
+    /// Lists a cluster's nodes by whatever is left of them, sorted.
+    async fn nodes(&self, cluster: &str) -> Result<Vec<String>, DriverError>;
+
+    /// Makes a node's persistent directories; a node that is there gets the new specification at
+    /// its next start.
+    async fn create(&self, node: &NodeSpec) -> Result<(), DriverError>;
+
+    /// Starts a node that was created, from the disk alone; one that runs is left alone.
+    async fn start(&self, node: &NodeId) -> Result<(), DriverError>;
+
+    /// Stops a node; its persistent directories stay.
+    async fn stop(&self, node: &NodeId) -> Result<(), DriverError>;
+
+    /// Stops a node and removes everything that is left of it.
+    async fn remove(&self, node: &NodeId) -> Result<(), DriverError>;
+
+    /// Tells what is there of a node.
+    async fn state(&self, node: &NodeId) -> Result<NodeState, DriverError>;
+
+    /// Runs a program in a running node and returns its exit code.
+    async fn exec(&self, node: &NodeId, command: &[String], io: ExecIo<'_>) -> Result<i32, DriverError>;
+
+    /// Writes files, each at once or not at all, whether the node runs or not.
+    async fn put(&self, node: &NodeId, files: &[NodeFile]) -> Result<(), DriverError>;
+
+    /// Reads a file below one of [`PERSISTENT`], `None` if it is not there.
+    async fn get(&self, node: &NodeId, path: &Utf8Path) -> Result<Option<Vec<u8>>, DriverError>;
+
+    /// Returns the last lines that the node's first process wrote.
+    async fn console(&self, node: &NodeId) -> Result<String, DriverError>;
+
+    /// Returns where this machine has a node's persistent directory, if it does: a prepared store
+    /// is linked into it there.
+    fn directory(&self, node: &NodeId, persistent: &Utf8Path) -> Option<Utf8PathBuf>;
+
+    /// Runs a program in a running node to its end, without input.
+    async fn output(&self, node: &NodeId, command: &[String]) -> Result<ExecOutput, DriverError> {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let io = ExecIo::Streams { stdin: &mut tokio::io::empty(), stdout: &mut stdout, stderr: &mut stderr };
+        let code = self.exec(node, command, io).await?;
+        Ok(ExecOutput { code, stdout, stderr })
+    }
+}

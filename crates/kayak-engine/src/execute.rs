@@ -1,0 +1,193 @@
+//! Executes a plan, phase by phase. Decides nothing: every step says exactly what is done.
+
+use std::time::{Duration, Instant};
+
+use camino::Utf8PathBuf;
+use futures::TryStreamExt as _;
+use futures::stream::FuturesUnordered;
+use kayak_core::assets::{AssetsError, Content, is_secret};
+use kayak_core::cluster::Node;
+use kayak_core::form::TEMPORARY_SECRETS;
+use kayak_core::host::MANIFEST_DIR;
+use kayak_core::object::ObjectId;
+use kayak_core::plan::{Check, Phase, PhaseId, Step};
+
+use crate::api::{self, ApiError};
+use crate::check::{self, GateError};
+use crate::cluster::ClusterHandle;
+use crate::driver::{DriverError, FileContent, NodeFile};
+use crate::event::{Event, Listener};
+use crate::store::{self, Cloned, StoreError};
+
+/// Why a plan could not be executed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError {
+    /// A node would not.
+    #[error(transparent)]
+    Node(#[from] DriverError),
+    /// The API would not.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// A gate did not open.
+    #[error(transparent)]
+    Gate(#[from] Box<GateError>),
+    /// Images could not be given to a node.
+    #[error("failed to give node `{node}` its images")]
+    Images {
+        /// Which node.
+        node: String,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// The manifests cannot be read.
+    #[error("the manifests could not be read")]
+    Assets(#[source] AssetsError),
+    /// A command in a node failed.
+    #[error("`{command}` failed on node `{node}`: {stderr}")]
+    Command {
+        /// Which node.
+        node: String,
+        /// What was run.
+        command: String,
+        /// What it said.
+        stderr: String,
+    },
+    /// The plan names something that the assets do not have.
+    #[error("the plan names `{0}`, which is not among the assets")]
+    NotAnAsset(String),
+}
+
+/// Executes plans on one cluster.
+pub struct Executor<'a> {
+    /// The cluster.
+    pub cluster: &'a ClusterHandle,
+    /// The prepared images that new nodes are given.
+    pub store: &'a store::Store,
+    /// Who is told.
+    pub tell: Listener<'a>,
+    /// How long a gate is waited for.
+    pub patience: Duration,
+}
+
+impl Executor<'_> {
+    /// Executes one phase: its steps in order, then its gate, all of whose conditions are waited
+    /// for at once.
+    pub async fn phase(&self, phase: &Phase) -> Result<(), ExecuteError> {
+        let start = Instant::now();
+        (self.tell)(Event::PhaseStarted { phase: phase.id });
+        for step in &phase.steps {
+            let (start, step_text) = (Instant::now(), step.to_string());
+            (self.tell)(Event::StepStarted { step: step_text.clone() });
+            self.step(step).await?;
+            (self.tell)(Event::StepDone { step: step_text, seconds: start.elapsed().as_secs_f64() });
+        }
+        let waits: FuturesUnordered<_> = phase
+            .gate
+            .iter()
+            .map(|check| check::wait(self.cluster, check, self.patience, self.tell))
+            .collect();
+        waits.try_collect::<()>().await?;
+        self.done(phase.id, start);
+        Ok(())
+    }
+
+    fn done(&self, phase: PhaseId, start: Instant) {
+        (self.tell)(Event::PhaseDone { phase, seconds: start.elapsed().as_secs_f64() });
+    }
+
+    async fn step(&self, step: &Step) -> Result<(), ExecuteError> {
+        let driver = &self.cluster.driver;
+        match step {
+            Step::PrepareNetwork => driver.prepare(&self.cluster.cluster_spec()).await?,
+            Step::CreateNode(name) => self.create(self.node(name)?).await?,
+            Step::WriteFiles { node, paths } => self.write_files(node, paths).await?,
+            Step::StartNode(name) => driver.start(&self.cluster.node_id(name)).await?,
+            Step::PlaceTemporary(node) => self.place_temporary(node).await?,
+            Step::Apply(ids) => self.apply(ids).await?,
+            Step::RemoveTemporary(node) => self.remove_temporary(node).await?,
+        }
+        Ok(())
+    }
+
+    fn node(&self, name: &str) -> Result<&Node, ExecuteError> {
+        let mut nodes = self.cluster.assets.cluster.nodes.iter();
+        nodes.find(|node| node.name == name).ok_or_else(|| ExecuteError::NotAnAsset(name.into()))
+    }
+
+    async fn create(&self, node: &Node) -> Result<(), ExecuteError> {
+        let spec = self.cluster.node_spec(node);
+        self.cluster.driver.create(&spec).await?;
+        if let Some(var) = self.cluster.driver.directory(&spec.id, "/var".into()) {
+            let fail = |source| ExecuteError::Images { node: node.name.clone(), source };
+            match store::clone_into(self.store, &var).await.map_err(fail)? {
+                Cloned::Made | Cloned::Same => {}
+                Cloned::Different => tracing::warn!("`{}` keeps the images of an earlier bundle", node.name),
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_files(&self, node: &str, paths: &[String]) -> Result<(), ExecuteError> {
+        let assets = self.cluster.assets.node_files(node);
+        let files: Result<Vec<_>, _> = paths
+            .iter()
+            .map(|path| match assets.get(path) {
+                Some(content) => Ok(node_file(path, content)),
+                None => Err(ExecuteError::NotAnAsset(path.clone())),
+            })
+            .collect();
+        Ok(self.cluster.driver.put(&self.cluster.node_id(node), &files?).await?)
+    }
+
+    async fn place_temporary(&self, node: &str) -> Result<(), ExecuteError> {
+        let files: Vec<_> = self
+            .cluster
+            .assets
+            .temporary_files()
+            .iter()
+            .map(|(path, content)| node_file(path, content))
+            .collect();
+        Ok(self.cluster.driver.put(&self.cluster.node_id(node), &files).await?)
+    }
+
+    async fn apply(&self, ids: &[ObjectId]) -> Result<(), ExecuteError> {
+        let objects = self.cluster.assets.objects().map_err(ExecuteError::Assets)?;
+        let wanted: Vec<_> = objects.iter().filter(|object| ids.contains(&object.id())).collect();
+        let left_alone = api::apply(self.cluster.client(), &wanted).await?;
+        if !left_alone.is_empty() {
+            (self.tell)(Event::LeftAlone { objects: left_alone });
+        }
+        Ok(())
+    }
+
+    /// Manifests first, and secrets only once nothing runs that might read them again.
+    async fn remove_temporary(&self, node: &str) -> Result<(), ExecuteError> {
+        let assets = self.cluster.assets.temporary_files();
+        let manifests = assets.iter().map(|(path, _)| path).filter(|path| path.starts_with(MANIFEST_DIR));
+        let mut remove = vec!["rm".to_owned(), "-f".into()];
+        remove.extend(manifests.cloned());
+        self.run(node, &remove).await?;
+        check::wait(self.cluster, &Check::TemporaryGone(node.into()), self.patience, self.tell).await?;
+        self.run(node, &["rm".to_owned(), "-rf".into(), TEMPORARY_SECRETS.into()]).await
+    }
+
+    async fn run(&self, node: &str, command: &[String]) -> Result<(), ExecuteError> {
+        let output = self.cluster.driver.output(&self.cluster.node_id(node), command).await?;
+        if output.code == 0 {
+            return Ok(());
+        }
+        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(ExecuteError::Command { node: node.into(), command: command.join(" "), stderr })
+    }
+}
+
+fn node_file(path: &str, content: &Content) -> NodeFile {
+    let content = match content {
+        Content::File(bytes) => {
+            FileContent::Regular { bytes: bytes.clone(), mode: if is_secret(path) { 0o600 } else { 0o644 } }
+        }
+        Content::Link(target) => FileContent::Link(Utf8PathBuf::from(target)),
+    };
+    NodeFile { path: Utf8PathBuf::from(path), content }
+}

@@ -1,0 +1,289 @@
+//! Keys and certificates: issued once, kept, and issued anew only when they no longer fit the table.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use kayak_core::cluster::Cluster;
+use kayak_core::pki::{Authority, CA_DAYS, CertificateSpec, KeyStore, Pair, Secret, Usage, certificates};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+};
+use time::{Duration, OffsetDateTime};
+use x509_parser::extensions::GeneralName;
+use x509_parser::pem::parse_x509_pem;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+/// A certificate with less than this left is issued anew.
+const RENEW_BEFORE: Duration = Duration::days(60);
+/// How far certificates reach back, for machines whose clocks are behind.
+const CLOCK_SLACK: Duration = Duration::minutes(10);
+
+/// What can go wrong with keys.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// A key pair or certificate could not be made.
+    #[error("failed to issue the certificate `{id}`")]
+    Issue {
+        /// Which one.
+        id: String,
+        /// Why.
+        #[source]
+        source: rcgen::Error,
+    },
+    /// A CA's certificate and key cannot sign.
+    #[error("the CA `{id}` cannot sign: certificate and key must be PEM and belong together")]
+    Ca {
+        /// Which one.
+        id: String,
+        /// Why.
+        #[source]
+        source: rcgen::Error,
+    },
+    /// A CA given by the owner is none.
+    #[error("the certificate given for the CA `{0}` is not a valid CA certificate")]
+    NotACa(String),
+    /// The kernel gave no randomness.
+    #[error("failed to draw random bytes")]
+    Random(#[source] rustix::io::Errno),
+}
+
+/// Completes a store: CAs that are given or missing, service-account keys, the encryption key, and
+/// every row of the table that is missing, about to expire, or no longer as the table says.
+/// Returns the ids of what was issued.
+pub fn ensure(
+    store: &mut KeyStore,
+    cluster: &Cluster,
+    given: &BTreeMap<Authority, Pair>,
+    now: OffsetDateTime,
+) -> Result<Vec<String>, KeyError> {
+    let mut issued = Vec::new();
+    for authority in Authority::ALL {
+        let id = authority.id().to_owned();
+        if let Some(pair) = given.get(&authority) {
+            check_ca(&id, pair)?;
+            store.pairs.insert(id, pair.clone());
+        } else if !store.pairs.contains_key(&id) {
+            store.pairs.insert(id.clone(), new_ca(authority, now)?);
+            issued.push(id);
+        }
+    }
+    if store.service_account.is_none() {
+        store.service_account = Some(new_service_account()?);
+        issued.push("service-account".into());
+    }
+    if store.encryption_key.is_none() {
+        store.encryption_key = Some(new_encryption_key()?);
+        issued.push("encryption".into());
+    }
+    for spec in certificates(cluster) {
+        let ca = store.pairs[spec.authority.id()].clone();
+        if store.pairs.get(&spec.id).is_none_or(|pair| !fits(pair, &spec, &ca, now)) {
+            store.pairs.insert(spec.id.clone(), new_leaf(&spec, &ca, now)?);
+            issued.push(spec.id);
+        }
+    }
+    Ok(issued)
+}
+
+fn new_key(id: &str) -> Result<KeyPair, KeyError> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|source| KeyError::Issue { id: id.into(), source })
+}
+
+fn new_ca(authority: Authority, now: OffsetDateTime) -> Result<Pair, KeyError> {
+    let id = authority.id();
+    let key = new_key(id)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = subject(authority.common_name(), &[]);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages =
+        vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    (params.not_before, params.not_after) = (now - CLOCK_SLACK, now + Duration::days(CA_DAYS.into()));
+    let certificate = params.self_signed(&key).map_err(|source| KeyError::Issue { id: id.into(), source })?;
+    Ok(Pair { certificate: certificate.pem(), key: Secret::new(key.serialize_pem()) })
+}
+
+fn new_leaf(spec: &CertificateSpec, ca: &Pair, now: OffsetDateTime) -> Result<Pair, KeyError> {
+    let fail = |source| KeyError::Issue { id: spec.id.clone(), source };
+    let key = new_key(&spec.id)?;
+    let mut params = CertificateParams::new(spec.names.clone()).map_err(fail)?;
+    params.subject_alt_names.extend(spec.addresses.iter().map(|ip| SanType::IpAddress(*ip)));
+    params.distinguished_name = subject(&spec.common_name, &spec.organizations);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = purposes(spec.usage);
+    params.use_authority_key_identifier_extension = true;
+    (params.not_before, params.not_after) = (now - CLOCK_SLACK, now + Duration::days(spec.days.into()));
+    let certificate = params.signed_by(&key, &issuer(spec.authority.id(), ca)?).map_err(fail)?;
+    Ok(Pair { certificate: certificate.pem(), key: Secret::new(key.serialize_pem()) })
+}
+
+fn issuer(id: &str, ca: &Pair) -> Result<Issuer<'static, KeyPair>, KeyError> {
+    let fail = |source| KeyError::Ca { id: id.to_owned(), source };
+    let key = KeyPair::from_pem(ca.key.expose()).map_err(fail)?;
+    Issuer::from_ca_cert_pem(&ca.certificate, key).map_err(fail)
+}
+
+/// Refuses a given CA that is no CA, or whose key is another's.
+fn check_ca(id: &str, pair: &Pair) -> Result<(), KeyError> {
+    use rcgen::PublicKeyData as _;
+    let issuer = issuer(id, pair)?;
+    let matches = with_certificate(&pair.certificate, |certificate| {
+        certificate.is_ca() && certificate.public_key().raw == issuer.key().subject_public_key_info()
+    });
+    if matches == Some(true) { Ok(()) } else { Err(KeyError::NotACa(id.into())) }
+}
+
+fn subject(common_name: &str, organizations: &[String]) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common_name);
+    for organization in organizations {
+        name.push(DnType::OrganizationName, organization.as_str());
+    }
+    name
+}
+
+fn purposes(usage: Usage) -> Vec<ExtendedKeyUsagePurpose> {
+    match usage {
+        Usage::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
+        Usage::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
+        Usage::Both => vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
+    }
+}
+
+/// The public key stands where a certificate would: see [`KeyStore::service_account`].
+fn new_service_account() -> Result<Pair, KeyError> {
+    use rcgen::PublicKeyData as _;
+    let key = new_key("service-account")?;
+    let body = BASE64.encode(key.subject_public_key_info());
+    let lines: Vec<_> = body.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+    let public = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"));
+    Ok(Pair { certificate: public, key: Secret::new(key.serialize_pem()) })
+}
+
+fn new_encryption_key() -> Result<Secret, KeyError> {
+    let mut bytes = [0u8; 32];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        filled += rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())
+            .map_err(KeyError::Random)?;
+    }
+    Ok(Secret::new(BASE64.encode(bytes)))
+}
+
+fn with_certificate<T>(pem: &str, look: impl FnOnce(&X509Certificate<'_>) -> T) -> Option<T> {
+    let (_, pem) = parse_x509_pem(pem.as_bytes()).ok()?;
+    let (_, certificate) = X509Certificate::from_der(&pem.contents).ok()?;
+    Some(look(&certificate))
+}
+
+/// Says whether an issued certificate is still what the table asks for.
+fn fits(pair: &Pair, spec: &CertificateSpec, ca: &Pair, now: OffsetDateTime) -> bool {
+    let signed_by_ca = |certificate: &X509Certificate<'_>| {
+        with_certificate(&ca.certificate, |ca| certificate.verify_signature(Some(ca.public_key())).is_ok())
+            .unwrap_or(false)
+    };
+    with_certificate(&pair.certificate, |certificate| {
+        let name = certificate.subject();
+        let text = |attributes: Vec<&str>| attributes.into_iter().map(str::to_owned).collect::<Vec<_>>();
+        certificate.validity().not_after.to_datetime() > now + RENEW_BEFORE
+            && text(name.iter_common_name().filter_map(|a| a.as_str().ok()).collect())
+                == [spec.common_name.clone()]
+            && text(name.iter_organization().filter_map(|a| a.as_str().ok()).collect()) == spec.organizations
+            && alternative_names(certificate) == wanted_names(spec)
+            && certificate.extended_key_usage().ok().flatten().is_some_and(|usage| {
+                let wanted = purposes(spec.usage);
+                usage.value.server_auth == wanted.contains(&ExtendedKeyUsagePurpose::ServerAuth)
+                    && usage.value.client_auth == wanted.contains(&ExtendedKeyUsagePurpose::ClientAuth)
+            })
+            && signed_by_ca(certificate)
+    })
+    .unwrap_or(false)
+}
+
+fn wanted_names(spec: &CertificateSpec) -> Vec<String> {
+    let mut names: Vec<_> =
+        spec.names.iter().cloned().chain(spec.addresses.iter().map(ToString::to_string)).collect();
+    names.sort();
+    names
+}
+
+fn alternative_names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let mut names: Vec<_> = extension.value.general_names.iter().map(text_of).collect();
+    names.sort();
+    names
+}
+
+fn text_of(name: &GeneralName<'_>) -> String {
+    match name {
+        GeneralName::DNSName(name) => (*name).to_owned(),
+        GeneralName::IPAddress(bytes) => match <[u8; 4]>::try_from(*bytes) {
+            Ok(v4) => std::net::Ipv4Addr::from(v4).to_string(),
+            Err(_) => <[u8; 16]>::try_from(*bytes)
+                .map_or_else(|_| format!("{bytes:?}"), |v6| std::net::Ipv6Addr::from(v6).to_string()),
+        },
+        other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kayak_core::cluster::Images;
+    use kayak_core::config::Config;
+
+    fn cluster(yaml: &str) -> Cluster {
+        let images = Images {
+            kubernetes_version: "v1.36.3".into(),
+            node: "node".into(),
+            kubernetes: "kubernetes".into(),
+            etcd: "etcd".into(),
+            coredns: "coredns".into(),
+            flannel: "flannel".into(),
+            pause: "pause".into(),
+        };
+        Cluster::resolve(Config::parse(yaml).unwrap(), images, &[])
+    }
+
+    #[test]
+    fn a_complete_store_is_left_alone() {
+        let (mut store, now) = (KeyStore::default(), OffsetDateTime::now_utc());
+        let first = ensure(&mut store, &cluster(""), &BTreeMap::new(), now).unwrap();
+        assert_eq!(first.len(), certificates(&cluster("")).len() + 5);
+        assert!(ensure(&mut store, &cluster(""), &BTreeMap::new(), now).unwrap().is_empty());
+    }
+
+    #[test]
+    fn only_what_changed_or_expires_is_issued_anew() {
+        let (mut store, now) = (KeyStore::default(), OffsetDateTime::now_utc());
+        ensure(&mut store, &cluster(""), &BTreeMap::new(), now).unwrap();
+        let named = cluster("api:\n  extraNames: [k.example]\n  extraAddresses: [192.0.2.9]\n");
+        assert_eq!(ensure(&mut store, &named, &BTreeMap::new(), now).unwrap(), ["kube-apiserver"]);
+        let later = now + Duration::days(320);
+        let renewed = ensure(&mut store, &named, &BTreeMap::new(), later).unwrap();
+        assert_eq!(renewed.len(), certificates(&named).len(), "leaves, not CAs");
+    }
+
+    #[test]
+    fn the_owners_ca_signs_everything_below_it() {
+        let (mut store, now) = (KeyStore::default(), OffsetDateTime::now_utc());
+        ensure(&mut store, &cluster(""), &BTreeMap::new(), now).unwrap();
+        let own = new_ca(Authority::Kubernetes, now).unwrap();
+        let given = BTreeMap::from([(Authority::Kubernetes, own.clone())]);
+        let issued = ensure(&mut store, &cluster(""), &given, now).unwrap();
+        let below =
+            certificates(&cluster("")).iter().filter(|c| c.authority == Authority::Kubernetes).count();
+        assert_eq!(issued.len(), below);
+        assert_eq!(store.ca(Authority::Kubernetes).unwrap(), own.certificate);
+    }
+
+    #[test]
+    fn a_given_ca_that_cannot_sign_is_refused() {
+        let (mut store, now) = (KeyStore::default(), OffsetDateTime::now_utc());
+        let (a, b) = (new_ca(Authority::Etcd, now).unwrap(), new_ca(Authority::Etcd, now).unwrap());
+        let mixed = Pair { certificate: a.certificate, key: b.key };
+        let given = BTreeMap::from([(Authority::Etcd, mixed)]);
+        assert!(matches!(ensure(&mut store, &cluster(""), &given, now), Err(KeyError::NotACa(_))));
+    }
+}

@@ -1,0 +1,15 @@
+//! The effectful part of kayak: observes, executes what was planned, and reports events; decides nothing.
+
+pub mod api;
+pub mod asset_dir;
+pub mod check;
+pub mod cluster;
+pub mod dirs;
+pub mod driver;
+pub mod event;
+pub mod execute;
+pub mod images;
+pub mod keystore;
+pub mod observe;
+pub mod rollout;
+pub mod store;

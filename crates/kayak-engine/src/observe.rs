@@ -1,0 +1,110 @@
+//! Looks at everything a plan depends on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use camino::Utf8Path;
+use futures::{StreamExt as _, stream};
+use kayak_core::assets::{AssetsError, Content, is_seed};
+use kayak_core::form::TEMPORARY;
+use kayak_core::host::MANIFEST_DIR;
+use kayak_core::object::Object;
+use kayak_core::plan::{ApiSeen, Check, ContainerState, Fact, NodeSeen, Observed};
+
+use crate::api;
+use crate::check;
+use crate::cluster::{ClusterHandle, chain};
+use crate::driver::{DriverError, NodeState};
+
+/// Why looking failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// The driver could not say.
+    #[error("the nodes could not be looked at")]
+    Node(#[source] DriverError),
+    /// The wished objects cannot be read.
+    #[error("the manifests could not be read")]
+    Assets(#[source] AssetsError),
+}
+
+/// Looks at nodes, objects and conditions.
+pub async fn observe(cluster: &ClusterHandle) -> Result<Observed, ObserveError> {
+    let objects = cluster.assets.objects().map_err(ObserveError::Assets)?;
+    let mut nodes = BTreeMap::new();
+    for node in &cluster.assets.cluster.nodes {
+        let seen = observe_node(cluster, &node.name).await.map_err(ObserveError::Node)?;
+        nodes.insert(node.name.clone(), seen);
+    }
+    // Nothing answers where nothing runs: looking would only take time, and addresses of a bridge
+    // that is not there belong to somebody else's network.
+    let running = nodes.values().any(|node| node.container == ContainerState::Running);
+    let api =
+        if running { observe_api(cluster, &objects).await } else { Fact::Unknown("no node runs".into()) };
+    let holding = if running { observe_checks(cluster, &objects, &api).await } else { BTreeSet::new() };
+    Ok(Observed { nodes, api, holding })
+}
+
+async fn observe_node(cluster: &ClusterHandle, name: &str) -> Result<NodeSeen, DriverError> {
+    let id = cluster.node_id(name);
+    let container = match cluster.driver.state(&id).await? {
+        NodeState::Absent => ContainerState::Absent,
+        NodeState::Stopped => ContainerState::Stopped,
+        NodeState::Running { .. } => ContainerState::Running,
+    };
+    let mut stale_files = Vec::new();
+    for (path, content) in cluster.assets.node_files(name) {
+        let there = if container == ContainerState::Absent {
+            None
+        } else {
+            cluster.driver.get(&id, Utf8Path::new(&path)).await?
+        };
+        let stale = match (content, there) {
+            (_, None) => true,
+            (_, Some(_)) if is_seed(&path) => false,
+            (Content::File(wished), Some(found)) => *wished != found,
+            (Content::Link(_), Some(_)) => false,
+        };
+        if stale {
+            stale_files.push(path);
+        }
+    }
+    let mut temporary = false;
+    for (path, _) in cluster.assets.temporary_files() {
+        if container != ContainerState::Absent && path.starts_with(&format!("{MANIFEST_DIR}/{TEMPORARY}")) {
+            temporary |= cluster.driver.get(&id, Utf8Path::new(&path)).await?.is_some();
+        }
+    }
+    Ok(NodeSeen { container, stale_files, temporary })
+}
+
+async fn observe_api(cluster: &ClusterHandle, objects: &[Object]) -> Fact<ApiSeen> {
+    if let Err(because) = cluster.readyz().await {
+        return Fact::Unknown(because);
+    }
+    match api::observe(cluster.client(), objects).await {
+        Ok(objects) => Fact::Known(ApiSeen { objects }),
+        Err(error) => Fact::Unknown(chain(&error)),
+    }
+}
+
+async fn observe_checks(cluster: &ClusterHandle, objects: &[Object], api: &Fact<ApiSeen>) -> BTreeSet<Check> {
+    let nodes = &cluster.assets.cluster.nodes;
+    let mut checks: Vec<_> = nodes.iter().map(|n| Check::UnitsReady(n.name.clone())).collect();
+    checks.extend(cluster.assets.cluster.controllers().map(|n| Check::TemporaryGone(n.name.clone())));
+    checks.extend(cluster.assets.cluster.controllers().map(|n| Check::SelfHostedInstance {
+        node: n.name.clone(),
+        component: kayak_core::component::apiserver::NAME.into(),
+    }));
+    if let Fact::Known(_) = api {
+        checks.push(Check::ApiServes);
+        checks.extend(nodes.iter().map(|n| Check::NodeReady(n.name.clone())));
+        checks.extend(
+            objects.iter().map(Object::id).filter(|id| id.api_version == "apps/v1").map(Check::RolledOut),
+        );
+    }
+    stream::iter(checks)
+        .map(|check| async move { check::holds(cluster, &check).await.then_some(check) })
+        .buffer_unordered(16)
+        .filter_map(std::future::ready)
+        .collect()
+        .await
+}

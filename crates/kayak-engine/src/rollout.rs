@@ -1,0 +1,109 @@
+//! Reads from an object's status whether what it asks for is there.
+
+use kayak_core::object::ObjectId;
+use serde_json::Value;
+
+/// What looking at a condition gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It holds.
+    Holds,
+    /// It does not, and why.
+    NotYet(String),
+}
+
+/// Says whether a workload runs completely in its newest form.
+pub fn rolled_out(id: &ObjectId, object: Option<&Value>) -> Verdict {
+    let Some(object) = object else { return Verdict::NotYet("it is not there".into()) };
+    let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
+    if number("/status/observedGeneration") < number("/metadata/generation") {
+        return Verdict::NotYet("its controller has not seen it yet".into());
+    }
+    let (wished, existing, updated, available) = if id.kind == "DaemonSet" {
+        let wished = number("/status/desiredNumberScheduled");
+        (
+            wished,
+            number("/status/currentNumberScheduled"),
+            number("/status/updatedNumberScheduled"),
+            number("/status/numberAvailable"),
+        )
+    } else {
+        let wished = number("/spec/replicas");
+        (
+            wished,
+            number("/status/replicas"),
+            number("/status/updatedReplicas"),
+            number("/status/availableReplicas"),
+        )
+    };
+    if wished == 0 && id.kind == "DaemonSet" {
+        return Verdict::NotYet("no node was chosen for it yet".into());
+    }
+    if updated < wished {
+        return Verdict::NotYet(format!("{updated} of {wished} are of the newest form"));
+    }
+    if existing > wished {
+        return Verdict::NotYet(format!("{} older ones have not ended", existing - wished));
+    }
+    if available < wished {
+        return Verdict::NotYet(format!("{available} of {wished} are available"));
+    }
+    Verdict::Holds
+}
+
+/// Says whether a node is Ready.
+pub fn node_ready(object: Option<&Value>) -> Verdict {
+    let conditions = object.and_then(|o| o.pointer("/status/conditions")).and_then(Value::as_array);
+    let ready = conditions.into_iter().flatten().find(|c| c["type"] == "Ready");
+    match ready {
+        Some(condition) if condition["status"] == "True" => Verdict::Holds,
+        Some(condition) => {
+            Verdict::NotYet(condition["message"].as_str().unwrap_or("it does not say why").into())
+        }
+        None => Verdict::NotYet("its kubelet has not reported yet".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn id(kind: &str) -> ObjectId {
+        ObjectId {
+            api_version: "apps/v1".into(),
+            kind: kind.into(),
+            namespace: Some("n".into()),
+            name: "x".into(),
+        }
+    }
+
+    fn not_yet(kind: &str, object: &Value) -> String {
+        match rolled_out(&id(kind), Some(object)) {
+            Verdict::NotYet(because) => because,
+            Verdict::Holds => panic!("holds"),
+        }
+    }
+
+    #[test]
+    fn a_daemon_set_without_a_node_is_not_rolled_out() {
+        let object = json!({ "metadata": { "generation": 1 }, "status": { "observedGeneration": 1, "desiredNumberScheduled": 0 } });
+        assert_eq!(not_yet("DaemonSet", &object), "no node was chosen for it yet");
+    }
+
+    #[test]
+    fn a_deployment_waits_for_the_newest_form_and_for_the_old_to_end() {
+        let mut object = json!({
+            "metadata": { "generation": 2 }, "spec": { "replicas": 1 },
+            "status": { "observedGeneration": 1, "replicas": 1, "updatedReplicas": 0, "availableReplicas": 1 },
+        });
+        assert_eq!(not_yet("Deployment", &object), "its controller has not seen it yet");
+        object["status"]["observedGeneration"] = json!(2);
+        assert_eq!(not_yet("Deployment", &object), "0 of 1 are of the newest form");
+        object["status"]["replicas"] = json!(2);
+        object["status"]["updatedReplicas"] = json!(1);
+        assert_eq!(not_yet("Deployment", &object), "1 older ones have not ended");
+        object["status"]["replicas"] = json!(1);
+        assert_eq!(rolled_out(&id("Deployment"), Some(&object)), Verdict::Holds);
+    }
+}
