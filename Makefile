@@ -1,0 +1,40 @@
+# Two commands for everybody: `make up` and `make test`. The rest is what they are made of.
+
+CARGO_TARGET := target/$(shell rustc -vV | sed -n 's/^host: //p')/release
+KAYAK        := $(CARGO_TARGET)/kayak
+# More for `kayak up`: `make up UP_FLAGS="--config cluster.yaml"`.
+UP_FLAGS     ?=
+
+.PHONY: up down test check unit e2e build bundle deps deps-check
+
+up: build bundle ## Bring a cluster up on this machine
+	$(KAYAK) up $(UP_FLAGS)
+
+down: ## Remove it again
+	$(KAYAK) down --yes
+
+test: check unit e2e ## Every test, on a real cluster too
+
+check: deps-check ## Formatting, lints, licences
+	cargo fmt --check
+	cargo clippy --release --workspace --all-targets --locked -- -D warnings
+	cargo deny --log-level error check bans licenses sources
+
+unit: deps ## Tests that need no cluster
+	cargo test --release --workspace --locked --lib --bins --test assets --test plans
+
+e2e: build bundle ## Tests on a real cluster, and one that removes it
+	cargo test --release --locked -p kayak-engine --test local_driver -- --ignored
+	cargo test --release --locked -p kayak --test e2e
+
+build: deps ## The kayak binary
+	cargo build --release --locked
+
+bundle: build ## All images that a cluster is made of
+	$(KAYAK) bundle build
+
+deps: ## What building needs, by the system's package manager
+	scripts/install-deps
+
+deps-check: deps
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny --version 0.20.2

@@ -1,0 +1,91 @@
+//! The command line: the tree of commands and their dispatch, nothing else.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+use crate::context::Context;
+use crate::error::CommandError;
+use crate::report::Output;
+
+/// Makes Linux machines into a self-hosted Kubernetes cluster with one command
+#[derive(Parser)]
+#[command(version, propagate_version = true, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Say more; twice for debugging
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+
+    /// Print data and events as JSON
+    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub output: Output,
+
+    /// The cluster meant, where there is more than one
+    #[arg(long, global = true, env = "KAYAK_CLUSTER", value_name = "NAME")]
+    pub cluster: Option<String>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Up(commands::up::UpArgs),
+    Down(commands::down::DownArgs),
+    Render(commands::render::RenderArgs),
+    Start(commands::start::StartArgs),
+    /// Show the phases of `up`, what each is for and how it is done by hand
+    Phases,
+    Kubectl(commands::kubectl::KubectlArgs),
+    Kubeconfig(commands::kubeconfig::KubeconfigArgs),
+    /// Look into nodes
+    #[command(subcommand)]
+    Node(commands::node::NodeCommand),
+    /// Give images to nodes
+    #[command(subcommand)]
+    Image(commands::image::ImageCommand),
+    /// Build, check and move the images that clusters are made of
+    #[command(subcommand)]
+    Bundle(commands::bundle::BundleCommand),
+    Completions(commands::completions::CompletionsArgs),
+    #[command(flatten)]
+    Inside(commands::inside::InsideCommand),
+}
+
+impl Cli {
+    /// How much is logged: where nobody reads along, what was done is told too.
+    pub fn verbosity(&self) -> u8 {
+        let unattended = matches!(self.command, Command::Inside(_));
+        self.verbose.max(u8::from(unattended))
+    }
+
+    /// Runs the command.
+    pub fn run(self) -> Result<ExitCode, CommandError> {
+        let cx = Context::new(self.output, self.cluster);
+        match self.command {
+            Command::Up(args) => commands::up::run(&cx, &args),
+            Command::Down(args) => commands::down::run(&cx, &args),
+            Command::Render(args) => commands::render::run(&cx, &args),
+            Command::Start(args) => commands::start::run(&cx, &args),
+            Command::Phases => commands::phases::run(&cx),
+            Command::Kubectl(args) => commands::kubectl::run(&cx, &args),
+            Command::Kubeconfig(args) => commands::kubeconfig::run(&cx, &args),
+            Command::Node(command) => commands::node::run(&cx, command),
+            Command::Image(command) => commands::image::run(&cx, command),
+            Command::Bundle(command) => commands::bundle::run(&cx, command),
+            Command::Completions(args) => Ok(commands::completions::run(&args)),
+            Command::Inside(command) => commands::inside::run(&cx, command),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,28 @@
+use std::process::ExitCode;
+
+use crate::context::{Context, block_on};
+use crate::error::CommandError;
+use crate::report::{self, Progress};
+
+/// Remove the cluster and everything it made on this machine
+#[derive(clap::Args)]
+pub struct DownArgs {
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+pub fn run(cx: &Context, args: &DownArgs) -> Result<ExitCode, CommandError> {
+    let name = cx.cluster_name_or("kayak")?;
+    let question = format!("Remove cluster `{name}` with all its data, keys included?");
+    if !args.yes && !report::confirm(&question) {
+        return Err(CommandError::usage("nothing was removed").hint("in scripts, use `--yes`"));
+    }
+    let lock = cx.lock(&name)?;
+    let progress = Progress::new(cx.output);
+    block_on(async { Ok(cx.driver()?.teardown(&name).await?) })?;
+    lock.remove();
+    progress.finish();
+    report::note(&format!("cluster `{name}` is gone"));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,50 @@
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
+
+use camino::Utf8PathBuf;
+use kayak_core::assets::KUBECONFIG;
+
+use crate::context::Context;
+use crate::error::CommandError;
+use crate::report::Progress;
+
+/// Run the bundle's kubectl as the cluster's administrator
+#[derive(clap::Args)]
+#[command(disable_help_flag = true)]
+pub struct KubectlArgs {
+    /// What kubectl is told
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    arguments: Vec<String>,
+}
+
+pub fn run(cx: &Context, args: &KubectlArgs) -> Result<ExitCode, CommandError> {
+    let name = cx.cluster_name()?;
+    let source = prepare(cx, &name, &args.arguments)?.exec();
+    Err(KubectlError::Run(source).into())
+}
+
+/// Runs kubectl and returns what it prints.
+pub fn output(cx: &Context, cluster: &str, arguments: &[&str]) -> Result<String, CommandError> {
+    let arguments: Vec<_> = arguments.iter().map(|&a| a.to_owned()).collect();
+    let output = prepare(cx, cluster, &arguments)?.output().map_err(KubectlError::Run)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(KubectlError::Failed { arguments: arguments.join(" "), stderr }.into())
+}
+
+#[derive(Debug, thiserror::Error)]
+enum KubectlError {
+    #[error("failed to run kubectl")]
+    Run(#[source] std::io::Error),
+    #[error("`kubectl {arguments}` failed: {stderr}")]
+    Failed { arguments: String, stderr: String },
+}
+
+fn prepare(cx: &Context, cluster: &str, arguments: &[String]) -> Result<Command, CommandError> {
+    let program: Utf8PathBuf = cx.host_program("kubectl", &Progress::new(cx.output))?;
+    let mut command = Command::new(program);
+    command.args(arguments).env("KUBECONFIG", cx.dirs.assets(cluster).join(KUBECONFIG));
+    Ok(command)
+}

@@ -1,0 +1,14 @@
+//! One file a command: its arguments, whose comments are the help, and the function that runs it.
+
+pub mod bundle;
+pub mod completions;
+pub mod down;
+pub mod image;
+pub mod inside;
+pub mod kubeconfig;
+pub mod kubectl;
+pub mod node;
+pub mod phases;
+pub mod render;
+pub mod start;
+pub mod up;

@@ -1,0 +1,80 @@
+use std::process::ExitCode;
+
+use kayak_core::node::LOG_DIR;
+use kayak_engine::driver::{ExecIo, NodeId};
+
+use crate::context::{Context, block_on};
+use crate::error::CommandError;
+
+#[derive(clap::Subcommand)]
+pub enum NodeCommand {
+    /// Show the log of a unit of a node
+    Logs {
+        /// The node
+        node: String,
+        /// `agent`, `containerd` or `kubelet`
+        #[arg(default_value = "agent")]
+        unit: String,
+        /// Go on as lines are written
+        #[arg(short, long)]
+        follow: bool,
+        /// Only the last so many lines
+        #[arg(long, default_value_t = 200, value_name = "N")]
+        tail: u32,
+    },
+    /// Open a shell in a node, or run a command there
+    Shell {
+        /// The node
+        node: String,
+        /// The command instead of a shell
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// List pods and containers from the runtime itself, with the API up or down
+    Ps {
+        /// The node
+        node: String,
+    },
+}
+
+pub fn run(cx: &Context, command: NodeCommand) -> Result<ExitCode, CommandError> {
+    let words = |words: &[&str]| words.iter().map(|&w| w.to_owned()).collect::<Vec<_>>();
+    match command {
+        NodeCommand::Logs { node, unit, follow, tail } => {
+            if !unit.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+                return Err(CommandError::usage(format!("`{unit}` is no name of a unit")));
+            }
+            let lines = format!("--lines={tail}");
+            let mut command = words(&["tail", &lines, &format!("{LOG_DIR}/{unit}.log")]);
+            if follow {
+                command.push("--follow=name".into());
+            }
+            exec(cx, &node, &command, false)
+        }
+        NodeCommand::Shell { node, command } if command.is_empty() => {
+            exec(cx, &node, &words(&["bash"]), true)
+        }
+        NodeCommand::Shell { node, command } => exec(cx, &node, &command, false),
+        NodeCommand::Ps { node } => {
+            let format = format!("--output={}", cx.output_name());
+            exec(cx, &node, &words(&["/usr/bin/kayak", "pods", &format]), false)
+        }
+    }
+}
+
+fn exec(cx: &Context, node: &str, command: &[String], terminal: bool) -> Result<ExitCode, CommandError> {
+    let id = NodeId::new(cx.cluster_name()?, node);
+    let code = block_on(async {
+        let driver = cx.driver()?;
+        if terminal {
+            return Ok(driver.exec(&id, command, ExecIo::Terminal).await?);
+        }
+        let io = ExecIo::Streams {
+            stdin: &mut tokio::io::stdin(),
+            stdout: &mut tokio::io::stdout(),
+            stderr: &mut tokio::io::stderr(),
+        };
+        Ok(driver.exec(&id, command, io).await?)
+    })?;
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+}

@@ -1,0 +1,31 @@
+use std::process::ExitCode;
+
+use camino::Utf8PathBuf;
+use kayak_engine::asset_dir;
+
+use crate::context::{ConfigArgs, Context, render};
+use crate::error::CommandError;
+use crate::report;
+
+/// Write every asset of a cluster into a directory, and touch nothing else
+///
+/// Keys and certificates that the directory holds already are kept: rendering again gives the same
+/// bytes. Edit what you like, then `kayak start --assets DIR`.
+#[derive(clap::Args)]
+pub struct RenderArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// The directory; made if absent
+    #[arg(short = 'o', long = "assets", value_name = "DIR")]
+    assets: Utf8PathBuf,
+}
+
+pub fn run(cx: &Context, args: &RenderArgs) -> Result<ExitCode, CommandError> {
+    let config = args.config.load(cx)?;
+    let assets = render(&config, &args.assets)?;
+    asset_dir::write(&args.assets, &assets)?;
+    report::note(&format!("wrote {} files to {}", assets.files.len(), args.assets));
+    report::hint(&format!("edit what you like, then `kayak start --assets {}`", args.assets));
+    Ok(ExitCode::SUCCESS)
+}

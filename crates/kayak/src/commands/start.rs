@@ -1,0 +1,24 @@
+use std::process::ExitCode;
+
+use camino::Utf8PathBuf;
+use kayak_engine::asset_dir;
+
+use super::up::{BringUpArgs, bring_up};
+use crate::context::Context;
+use crate::error::CommandError;
+
+/// Bring a cluster up from an asset directory, hand edits included
+#[derive(clap::Args)]
+pub struct StartArgs {
+    /// The directory that `kayak render` wrote
+    #[arg(long, value_name = "DIR")]
+    assets: Utf8PathBuf,
+
+    #[command(flatten)]
+    how: BringUpArgs,
+}
+
+pub fn run(cx: &Context, args: &StartArgs) -> Result<ExitCode, CommandError> {
+    let assets = asset_dir::read(&args.assets)?;
+    bring_up(cx, assets, &args.how)
+}

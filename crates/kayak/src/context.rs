@@ -1,0 +1,242 @@
+//! What commands share: where things are, which cluster is meant, how to get at bundle and driver.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use kayak_bundle::{Bundle, Catalog, Options, build};
+use kayak_core::assets::Assets;
+use kayak_core::cluster::{Cluster, Images};
+use kayak_core::config::{CaFiles, Config};
+use kayak_core::pki::{Authority, Pair, Secret};
+use kayak_engine::dirs::Dirs;
+use kayak_engine::driver::Driver;
+use kayak_engine::driver::local::{Local, Paths};
+use kayak_engine::store::{self, Store};
+use kayak_engine::{asset_dir, keystore};
+
+use crate::error::CommandError;
+use crate::report::{Output, Progress};
+
+/// What every command is given.
+pub struct Context {
+    /// How data is printed.
+    pub output: Output,
+    /// Where things are.
+    pub dirs: Dirs,
+    cluster: Option<String>,
+}
+
+/// Where the configuration comes from.
+#[derive(clap::Args)]
+pub struct ConfigArgs {
+    /// The cluster's configuration; every setting has a default
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<Utf8PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ContextError {
+    #[error("failed to read `{path}`")]
+    Read { path: Utf8PathBuf, source: std::io::Error },
+    #[error("failed to make `{path}`")]
+    Make { path: Utf8PathBuf, source: std::io::Error },
+    #[error("failed to start the asynchronous runtime")]
+    Runtime(#[source] std::io::Error),
+    #[error("failed to find the program that this process runs")]
+    Own(#[source] std::io::Error),
+    #[error("the path `{}` is not text", .0.display())]
+    NotText(std::path::PathBuf),
+    #[error("the bundle's description names no image `{0}`")]
+    NoImage(&'static str),
+}
+
+impl ConfigArgs {
+    /// Reads the file, or takes the defaults; `--cluster` names it either way.
+    pub fn load(&self, cx: &Context) -> Result<Config, CommandError> {
+        let mut config = match &self.config {
+            Some(path) => Config::parse(&read(path).map_err(CommandError::of_usage)?)?,
+            None => Config::default(),
+        };
+        if let Some(name) = &cx.cluster {
+            config.name.clone_from(name);
+        }
+        Ok(config.validated()?)
+    }
+}
+
+impl Context {
+    /// Takes the global flags.
+    pub fn new(output: Output, cluster: Option<String>) -> Self {
+        Self { output, dirs: Dirs::from_env(), cluster }
+    }
+
+    /// The output's name, for a kayak inside a node.
+    pub fn output_name(&self) -> &'static str {
+        match self.output {
+            Output::Text => "text",
+            Output::Json => "json",
+        }
+    }
+
+    /// Says which cluster is meant: the one named, or the only one there is.
+    pub fn cluster_name(&self) -> Result<String, CommandError> {
+        let hint = "bring one up with `kayak up`";
+        match (&self.cluster, self.dirs.clusters().as_slice()) {
+            (Some(name), all) if all.contains(name) => Ok(name.clone()),
+            (Some(name), _) => Err(CommandError::usage(format!("there is no cluster `{name}`")).hint(hint)),
+            (None, [only]) => Ok(only.clone()),
+            (None, []) => Err(CommandError::usage("there is no cluster on this machine").hint(hint)),
+            (None, all) => Err(CommandError::usage(format!("which cluster? There are {}", all.join(", ")))
+                .hint("name it with `--cluster NAME`")),
+        }
+    }
+
+    /// As [`Self::cluster_name`], but a named one need not be known: a killed `up` may have left
+    /// things behind that no directory tells of.
+    pub fn cluster_name_or(&self, default: &str) -> Result<String, CommandError> {
+        match (&self.cluster, self.dirs.clusters().is_empty()) {
+            (Some(name), _) => Ok(name.clone()),
+            (None, true) => Ok(default.to_owned()),
+            (None, false) => self.cluster_name(),
+        }
+    }
+
+    /// Opens the bundle; builds it first if it lacks an image that this kayak runs.
+    pub fn bundle(&self, progress: &Progress) -> Result<Bundle, CommandError> {
+        let options = Options::in_cache(&self.dirs.cache);
+        match Bundle::open(&options.bundle) {
+            Ok(bundle) if bundle.lacks(&Catalog::embedded()?).is_empty() => Ok(bundle),
+            Ok(_) | Err(_) => Ok(build(&options, |event| progress.build_event(&event))?),
+        }
+    }
+
+    /// Prepares the images for nodes, once a bundle.
+    pub async fn store(&self, bundle: &Bundle, progress: &Progress) -> Result<Store, CommandError> {
+        let start = std::time::Instant::now();
+        let store = store::prepare(bundle, &self.dirs.cache).await?;
+        if start.elapsed().as_secs() >= 1 {
+            progress.done("prepare the images, once for all nodes", start.elapsed().as_secs_f64());
+        }
+        Ok(store)
+    }
+
+    /// The driver of this machine. Nodes run the kayak that this process is.
+    pub fn driver(&self) -> Result<Arc<dyn Driver>, CommandError> {
+        let own = std::env::current_exe().map_err(ContextError::Own)?;
+        let own = Utf8PathBuf::from_path_buf(own).map_err(ContextError::NotText)?;
+        let paths = Paths {
+            state: self.dirs.state.clone(),
+            run: "/run/kayak".into(),
+            cache: self.dirs.cache.clone(),
+        };
+        Ok(Arc::new(Local::new(paths, own)))
+    }
+
+    /// Returns a program of the node image, taken out for use on this machine.
+    pub fn host_program(&self, name: &str, progress: &Progress) -> Result<Utf8PathBuf, CommandError> {
+        let bundle = self.bundle(progress)?;
+        let images = images()?;
+        let image = bundle.image(&images.node).ok_or(ContextError::NoImage("node"))?;
+        let path = self.dirs.cache.join("bin").join(image.digest().hex()).join(name);
+        if !path.exists() {
+            bundle.extract_file(&images.node, &Utf8PathBuf::from("/usr/local/bin").join(name), &path)?;
+        }
+        Ok(path)
+    }
+
+    /// Makes sure that no other kayak works on the same cluster.
+    pub fn lock(&self, cluster: &str) -> Result<Lock, CommandError> {
+        let path = self.dirs.state.join(format!("{cluster}.lock"));
+        fs::create_dir_all(&self.dirs.state)
+            .map_err(|source| ContextError::Make { path: self.dirs.state.clone(), source })?;
+        let file = File::create(&path).map_err(|source| ContextError::Make { path: path.clone(), source })?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock { path, _file: file }),
+            Err(_) => Err(CommandError::failed(format!("another kayak works on cluster `{cluster}`"))
+                .hint("wait for it; nothing was changed")),
+        }
+    }
+}
+
+/// Runs asynchronous work to its end.
+pub fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(ContextError::Runtime)?;
+    let result = runtime.block_on(work);
+    // A terminal that is being read from would keep the process until the next key.
+    runtime.shutdown_background();
+    result
+}
+
+/// Renders a configuration with the keys that a directory holds, completing them.
+pub fn render(config: &Config, keys_in: &Utf8Path) -> Result<Assets, CommandError> {
+    let cluster = Cluster::resolve(config.clone(), images()?, &machine_nameservers());
+    let mut keys = asset_dir::read_keys(keys_in)?;
+    let now = time::OffsetDateTime::now_utc();
+    let issued = keystore::ensure(&mut keys, &cluster, &given_cas(config)?, now)?;
+    tracing::info!("issued {} keys and certificates", issued.len());
+    Ok(Assets::render(&cluster, &keys)?)
+}
+
+/// Held while a cluster is changed; the kernel gives it up when the process ends, however it ends.
+pub struct Lock {
+    path: Utf8PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    /// Removes the file of a cluster that is gone.
+    pub fn remove(self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!("failed to remove `{}`: {error}", self.path);
+        }
+    }
+}
+
+fn read(path: &Utf8Path) -> Result<String, CommandError> {
+    Ok(fs::read_to_string(path).map_err(|source| ContextError::Read { path: path.to_owned(), source })?)
+}
+
+/// The references that this version of kayak runs, whether or not the bundle has been built.
+fn images() -> Result<Images, CommandError> {
+    let catalog = Catalog::embedded()?;
+    let image = |name| catalog.reference(name, None).ok_or(ContextError::NoImage(name));
+    let kubernetes = image("kubernetes")?;
+    Ok(Images {
+        kubernetes_version: kubernetes.rsplit(':').next().unwrap_or_default().to_owned(),
+        node: image("node")?,
+        etcd: image("etcd")?,
+        coredns: image("coredns")?,
+        flannel: image("flannel")?,
+        pause: image("pause")?,
+        kubernetes,
+    })
+}
+
+fn given_cas(config: &Config) -> Result<BTreeMap<Authority, Pair>, CommandError> {
+    let given = [
+        (Authority::Kubernetes, &config.pki.kubernetes_ca),
+        (Authority::Etcd, &config.pki.etcd_ca),
+        (Authority::FrontProxy, &config.pki.front_proxy_ca),
+    ];
+    let mut pairs = BTreeMap::new();
+    for (authority, files) in given {
+        if let Some(CaFiles { certificate, key }) = files {
+            pairs.insert(authority, Pair { certificate: read(certificate)?, key: Secret::new(read(key)?) });
+        }
+    }
+    Ok(pairs)
+}
+
+/// The name servers that this machine uses itself; without the file there are none.
+fn machine_nameservers() -> Vec<IpAddr> {
+    let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    text.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok()).collect()
+}

@@ -1,0 +1,102 @@
+//! The one place where errors become what the user reads and the exit code that scripts see.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use kayak_bundle::BuildError;
+use kayak_core::config::ConfigError;
+use kayak_engine::asset_dir::AssetDirError;
+use kayak_engine::execute::ExecuteError;
+
+use crate::report;
+
+/// Whose fault it is, which is also the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The cluster or the machine would not.
+    Failed = 1,
+    /// Command line or configuration; nothing was touched. (clap itself exits with 2.)
+    Usage = 2,
+}
+
+/// An error on its way to the user.
+pub struct CommandError {
+    kind: Kind,
+    source: Box<dyn Error + Send + Sync>,
+    hints: Vec<String>,
+}
+
+impl CommandError {
+    /// An error of the user's making.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Usage, source: message.into().into(), hints: Vec::new() }
+    }
+
+    /// An error of the cluster's or the machine's.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Failed, ..Self::usage(message) }
+    }
+
+    /// Blames the user, who named something that is not as it should be; nothing was touched.
+    pub fn of_usage(self) -> Self {
+        Self { kind: Kind::Usage, ..self }
+    }
+
+    /// Adds what the user can do about it.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Prints the error, its causes and its hints, and returns the exit code.
+    pub fn print(&self) -> ExitCode {
+        report::error(&self.source.to_string());
+        let mut cause = self.source.source();
+        while let Some(error) = cause {
+            report::cause(&error.to_string());
+            cause = error.source();
+        }
+        for hint in &self.hints {
+            report::hint(hint);
+        }
+        ExitCode::from(self.kind as u8)
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for CommandError {
+    fn from(error: E) -> Self {
+        let source: Box<dyn Error + Send + Sync> = Box::new(error);
+        let (kind, hints) = advise(source.as_ref());
+        Self { kind, source, hints }
+    }
+}
+
+/// Every kind of error that there is something to do about.
+fn advise(error: &(dyn Error + Send + Sync + 'static)) -> (Kind, Vec<String>) {
+    if error.is::<ConfigError>() {
+        return (Kind::Usage, vec!["nothing was touched; correct the file and run the command again".into()]);
+    }
+    if let Some(build) = error.downcast_ref::<BuildError>() {
+        let packages: Vec<_> = build.packages_to_install().into_iter().collect();
+        let hint = if packages.is_empty() {
+            "what was built is kept; run `kayak bundle build` again".to_owned()
+        } else {
+            format!("install them: `apt-get install {}`", packages.join(" "))
+        };
+        return (Kind::Failed, vec![hint]);
+    }
+    if let Some(AssetDirError::Assets { .. }) = error.downcast_ref() {
+        return (Kind::Usage, Vec::new());
+    }
+    if let Some(ExecuteError::Gate(_)) = error.downcast_ref() {
+        return (
+            Kind::Failed,
+            vec![
+                "what runs was left running; `kayak up` goes on from here".into(),
+                "look closer with `kayak node ps controller-0` and `kayak node logs controller-0 kubelet`"
+                    .into(),
+            ],
+        );
+    }
+    (Kind::Failed, Vec::new())
+}

@@ -1,0 +1,205 @@
+//! All that kayak prints: data on stdout, everything else on stderr; readable without colour.
+
+use std::io::IsTerminal as _;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anstream::{eprintln, println};
+use indicatif::{ProgressBar, ProgressStyle};
+use kayak_bundle::BuildEvent;
+use kayak_core::plan::PhaseId;
+use kayak_engine::event::Event;
+use owo_colors::OwoColorize as _;
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For scripts.
+    Json,
+}
+
+/// Sends log lines to stderr: warnings, or more with each `-v`; `KAYAK_LOG` overrides.
+pub fn init_logging(verbose: u8) {
+    let level = ["warn", "info", "debug", "trace"][usize::from(verbose.min(3))];
+    // Libraries' own errors reach the user as causes of ours.
+    let own = ["kayak", "kayak_agent", "kayak_bundle", "kayak_engine"].map(|name| format!("{name}={level}"));
+    let filter = EnvFilter::try_from_env("KAYAK_LOG").unwrap_or_else(|_| EnvFilter::new(own.join(",")));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+/// Prints the head line of an error.
+pub fn error(message: &str) {
+    eprintln!("{} {message}", "error:".red().bold());
+}
+
+/// Prints one cause of an error.
+pub fn cause(message: &str) {
+    eprintln!("  caused by: {}", message.replace('\n', "\n    "));
+}
+
+/// Prints what the user can do.
+pub fn hint(message: &str) {
+    eprintln!("\n{} {message}", "hint:".cyan().bold());
+}
+
+/// Prints a remark.
+pub fn note(message: &str) {
+    eprintln!("{message}");
+}
+
+/// Prints data.
+pub fn data(text: &str) {
+    println!("{}", text.trim_end());
+}
+
+/// Prints data for scripts.
+pub fn json(value: &impl Serialize) -> Result<(), serde_json::Error> {
+    println!("{}", serde_json::to_string(value)?);
+    Ok(())
+}
+
+/// Prints rows in aligned columns.
+pub fn table(rows: &[Vec<String>]) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max();
+    let widths: Vec<_> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    for row in rows {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        println!("{}", cells.join("  ").trim_end());
+    }
+}
+
+/// Asks on the terminal; without one the answer is no.
+pub fn confirm(question: &str) -> bool {
+    if !std::io::stdin().is_terminal() {
+        return false;
+    }
+    eprintln!("{question} [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+}
+
+/// Waits for the return key; without a terminal goes on at once.
+pub fn wait_for_key() {
+    if std::io::stdin().is_terminal() {
+        eprintln!("{}", "press return to go on".dimmed());
+        let mut line = String::new();
+        // A closed terminal ends the waiting just as a key does.
+        let _ = std::io::stdin().read_line(&mut line);
+    }
+}
+
+/// Shows what happens: a line for what is done, and on a terminal a moving one for what is under way.
+pub struct Progress {
+    output: Output,
+    bar: ProgressBar,
+    current: Mutex<String>,
+}
+
+impl Progress {
+    /// Starts showing.
+    pub fn new(output: Output) -> Self {
+        let bar = if std::io::stderr().is_terminal() && output == Output::Text {
+            ProgressBar::new_spinner()
+        } else {
+            ProgressBar::hidden()
+        };
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self { output, bar, current: Mutex::new(String::new()) }
+    }
+
+    /// Takes the moving line away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn line(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
+    /// Shows a line of its own, `done` in so many seconds.
+    pub fn done(&self, what: &str, seconds: f64) {
+        if self.output == Output::Text {
+            self.line(&format!("{} {what} {}", "✓".green(), format!("{seconds:.1} s").dimmed()));
+        }
+    }
+
+    /// Shows an event of the engine.
+    pub fn event(&self, event: &Event) {
+        if self.output == Output::Json {
+            // Events are plain data: they always serialise.
+            if let Ok(text) = serde_json::to_string(event) {
+                println!("{text}");
+            }
+            return;
+        }
+        match event {
+            Event::PhaseStarted { phase } => self.now(phase.title()),
+            Event::StepStarted { step } => self.now(step),
+            Event::StepDone { step, seconds } => tracing::info!("{step}: {seconds:.2} s"),
+            Event::Holds { check, seconds } => tracing::info!("{check}: {seconds:.2} s"),
+            Event::Waiting { check, because } => self.waiting(&check.to_string(), because),
+            Event::LeftAlone { objects } => {
+                for object in objects {
+                    self.line(&format!("  {object} was edited by its owner and is left as it is"));
+                }
+            }
+            Event::PhaseDone { phase, seconds } => self.done(phase.title(), *seconds),
+        }
+    }
+
+    fn now(&self, what: &str) {
+        self.bar.set_message(what.to_owned());
+    }
+
+    /// Where nothing moves, a reason is a line, once.
+    fn waiting(&self, check: &str, because: &str) {
+        let text = format!("waiting until {check}: {because}");
+        if !self.bar.is_hidden() {
+            self.now(&text);
+        } else if let Ok(mut current) = self.current.lock()
+            && *current != text
+        {
+            tracing::info!("{text}");
+            *current = text;
+        }
+    }
+
+    /// Shows an event of a bundle's build.
+    pub fn build_event(&self, event: &BuildEvent<'_>) {
+        if self.output == Output::Json {
+            return;
+        }
+        match event {
+            BuildEvent::Waiting => self.line("another kayak builds the bundle; waiting for it"),
+            BuildEvent::Started { what } => {
+                self.now(&format!("building {what}"));
+                if self.bar.is_hidden() {
+                    self.line(&format!("  building {what}"));
+                }
+            }
+            BuildEvent::Cached { what } => tracing::info!("{what} is up to date"),
+            BuildEvent::Finished { what, took } => self.done(&format!("built {what}"), took.as_secs_f64()),
+            BuildEvent::Failed { what, took } => {
+                self.line(&format!("{} {what} failed after {:.1} s", "✗".red(), took.as_secs_f64()));
+            }
+        }
+    }
+
+    /// Tells, before a phase, what it is for and how it is done by hand.
+    pub fn explain(&self, phase: PhaseId) {
+        self.line(&format!("\n{} {}", phase.name().bold(), phase.title().dimmed()));
+        self.line(&format!("  {}", phase.why()));
+        self.line("  by hand:");
+        for command in phase.by_hand() {
+            self.line(&format!("    {command}"));
+        }
+    }
+}

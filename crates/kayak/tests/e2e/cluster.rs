@@ -1,0 +1,180 @@
+//! The cluster that scenarios share, driven as a user drives it: through the binary.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A cluster of the tests, with ranges of its own and no way out of the machine.
+pub struct Cluster {
+    name: String,
+    config: PathBuf,
+}
+
+/// How long something that should happen soon may take on a loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+impl Cluster {
+    /// Describes a cluster; `index` keeps its ranges apart from others'. Extra settings are YAML.
+    pub fn new(name: &str, index: u8, extra: &str) -> Self {
+        let directory = scratch();
+        let config = directory.join(format!("{name}.yaml"));
+        let text = format!(
+            "name: {name}\nnetwork:\n  egress: false\n  nodes: 10.253.{index}.0/24\n  pods: 10.{}.0.0/16\n  services: 10.{}.0.0/16\n{extra}",
+            200 + index,
+            100 + index
+        );
+        std::fs::write(&config, text).unwrap();
+        Self { name: name.into(), config }
+    }
+
+    /// Removes what a killed run has left.
+    pub fn remove_leftovers() {
+        for name in ["e2e", "e2e-assets", "e2e-cut"] {
+            let output = kayak(&["--cluster", name, "down", "--yes"]).output().unwrap();
+            assert!(output.status.success(), "{}", show(&output));
+        }
+    }
+
+    /// Where the configuration is.
+    pub fn config(&self) -> &str {
+        self.config.to_str().unwrap()
+    }
+
+    /// A command of kayak about this cluster.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = kayak(&["--cluster", &self.name]);
+        command.args(arguments);
+        command
+    }
+
+    /// Runs such a command, which must succeed, and returns its standard output.
+    pub fn kayak(&self, arguments: &[&str]) -> String {
+        succeed(&mut self.command(arguments))
+    }
+
+    /// Brings the cluster up, with further flags.
+    pub fn up(&self, flags: &[&str]) -> String {
+        self.kayak(&[&["up", "--config", self.config()], flags].concat())
+    }
+
+    /// Runs kubectl, which must succeed, and returns its standard output.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        self.kayak(&[&["kubectl"], arguments].concat())
+    }
+
+    /// Runs kubectl, whatever comes of it.
+    pub fn try_kubectl(&self, arguments: &[&str]) -> Output {
+        self.command(&[&["kubectl"], arguments].concat()).output().unwrap()
+    }
+
+    /// Gives a manifest to the cluster.
+    pub fn apply(&self, manifest: &str) {
+        let path = scratch().join(format!("{}-manifest.yaml", self.name));
+        std::fs::write(&path, manifest).unwrap();
+        self.kubectl(&["apply", "-f", path.to_str().unwrap()]);
+    }
+
+    /// Runs a command in the only node.
+    pub fn in_node(&self, arguments: &[&str]) -> String {
+        self.kayak(&[&["node", "shell", "controller-0", "--"], arguments].concat())
+    }
+
+    /// Waits until a question to kubectl has the answer that is looked for.
+    pub fn wait_for(&self, arguments: &[&str], wanted: impl Fn(&str) -> bool) -> String {
+        let answer = || {
+            let output = self.try_kubectl(arguments);
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            if output.status.success() && wanted(&text) { Ok(text) } else { Err(show(&output)) }
+        };
+        eventually(&format!("kubectl {}", arguments.join(" ")), answer)
+    }
+
+    /// The directory of the cluster's assets.
+    pub fn assets(&self) -> PathBuf {
+        state().join(&self.name).join("assets")
+    }
+
+    /// The address that clients use.
+    pub fn api(&self) -> String {
+        let server =
+            self.kubectl(&["config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}"]);
+        server.trim().trim_start_matches("https://").to_owned()
+    }
+}
+
+/// Brings the cluster up when the first scenario needs it.
+#[derive(Default)]
+pub struct Shared(Mutex<Option<Cluster>>);
+
+impl Shared {
+    /// Runs a scenario on the shared cluster.
+    pub fn with(&self, scenario: fn(&Cluster)) {
+        let mut cluster = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if cluster.is_none() {
+            *cluster = Some(crate::pivot_is_seamless::bring_up_watched());
+        }
+        scenario(cluster.as_ref().unwrap());
+    }
+
+    /// Removes the shared cluster.
+    pub fn remove(&self) {
+        let cluster = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        cluster.unwrap_or_else(crate::pivot_is_seamless::bring_up_watched).kayak(&["down", "--yes"]);
+    }
+}
+
+/// A command of kayak with the tests' own state directory.
+pub fn kayak(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kayak"));
+    command.args(arguments).env("KAYAK_STATE_DIR", state()).stdin(Stdio::null());
+    command
+}
+
+/// The tests' own directory, on the file system of the checkout.
+pub fn scratch() -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e");
+    std::fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+fn state() -> PathBuf {
+    scratch().join("state")
+}
+
+/// Runs a command that must succeed and returns its standard output.
+pub fn succeed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}\n{}", show(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command said, for a message.
+pub fn show(output: &Output) -> String {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    format!("{}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))
+}
+
+/// Asks until there is an answer; what is asked about changes outside of this process, so that
+/// there is nothing to wait on.
+pub fn eventually<T>(what: &str, ask: impl Fn() -> Result<T, String>) -> T {
+    let start = Instant::now();
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(why) => assert!(start.elapsed() < PATIENCE, "gave up waiting for {what}: {why}"),
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// A process that ends with the scenario.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way it is waited for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,102 @@
+//! kayak on a real cluster: one file a scenario, named by behaviour. They share one cluster, which
+//! the first brings up and the last removes; see CONTRIBUTING.md for running one alone.
+//!
+//! Needs: root, the bundle (`make bundle`), busybox-static.
+
+#![expect(clippy::unwrap_used, clippy::print_stderr, unreachable_pub, reason = "tests")]
+
+mod assets_by_hand;
+mod bundle_travels;
+mod client;
+mod cluster;
+mod control_plane_is_ordinary;
+mod cut_off;
+mod image;
+mod inventory;
+mod nodes_can_be_looked_into;
+mod pivot_is_seamless;
+mod refusals;
+mod workloads_run;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use cluster::Cluster;
+use inventory::Inventory;
+
+/// A scenario on the shared cluster.
+type Scenario = fn(&Cluster);
+
+const SHARED: &[(&str, Scenario)] = &[
+    ("pivot_loses_no_request", pivot_is_seamless::pivot_loses_no_request),
+    ("a_second_up_does_nothing", pivot_is_seamless::a_second_up_does_nothing),
+    ("every_part_is_an_ordinary_object", control_plane_is_ordinary::every_part_is_an_ordinary_object),
+    ("manifests_do_not_differ_from_the_cluster", control_plane_is_ordinary::manifests_do_not_differ),
+    (
+        "logs_exec_and_port_forward_reach_the_control_plane",
+        control_plane_is_ordinary::logs_exec_and_port_forward,
+    ),
+    ("an_image_loaded_as_oci_layout_runs", workloads_run::an_image_loaded_as_oci_layout_runs),
+    ("a_web_server_answers_by_name_and_node_port", workloads_run::a_web_server_answers_by_name_and_node_port),
+    ("volumes_of_every_common_kind_are_mounted", workloads_run::volumes_of_every_common_kind_are_mounted),
+    ("mounts_propagate_between_pods", workloads_run::mounts_propagate_between_pods),
+    ("a_privileged_pod_and_a_job_run", workloads_run::a_privileged_pod_and_a_job_run),
+    ("secrets_are_encrypted_in_etcd", control_plane_is_ordinary::secrets_are_encrypted_in_etcd),
+    ("nodes_tell_logs_and_pods_without_an_api", nodes_can_be_looked_into::logs_and_pods_without_an_api),
+    ("serving_certificates_are_approved_by_the_rule", nodes_can_be_looked_into::serving_certificates),
+    (
+        "api_server_rolls_forward_and_back_without_a_lost_request",
+        control_plane_is_ordinary::rolls_forward_and_back,
+    ),
+    ("supervised_units_come_back", nodes_can_be_looked_into::supervised_units_come_back),
+];
+
+/// Scenarios that bring up clusters of their own, after the shared one is gone.
+const ALONE: &[(&str, fn())] = &[
+    ("refusals_touch_nothing", refusals::refusals_touch_nothing),
+    ("an_edited_rendering_starts_as_edited", assets_by_hand::an_edited_rendering_starts_as_edited),
+    ("a_gate_that_does_not_open_says_why", assets_by_hand::a_gate_that_does_not_open_says_why),
+    ("the_bundle_travels_in_one_file", bundle_travels::the_bundle_travels_in_one_file),
+    ("up_and_down_cut_off_leave_nothing", cut_off::up_and_down_cut_off_leave_nothing),
+];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // One cluster, and two cores: scenarios take turns.
+    arguments.test_threads = Some(1);
+    if arguments.list {
+        return libtest_mimic::run(&arguments, trials(&Arc::default(), &Inventory::default())).exit_code();
+    }
+    Cluster::remove_leftovers();
+    let before = Inventory::take();
+    let shared = Arc::new(cluster::Shared::default());
+    let conclusion = libtest_mimic::run(&arguments, trials(&shared, &before));
+    Cluster::remove_leftovers();
+    conclusion.exit_code()
+}
+
+fn trials(shared: &Arc<cluster::Shared>, before: &Inventory) -> Vec<Trial> {
+    let on_shared = SHARED.iter().map(|&(name, scenario)| {
+        let shared = Arc::clone(shared);
+        Trial::test(name, move || reporting(|| shared.with(scenario)))
+    });
+    let (shared, before) = (Arc::clone(shared), before.clone());
+    let down = Trial::test("down_leaves_nothing_behind", move || {
+        reporting(|| {
+            shared.remove();
+            before.assert_unchanged();
+        })
+    });
+    let alone = ALONE.iter().map(|&(name, scenario)| Trial::test(name, move || reporting(scenario)));
+    on_shared.chain([down]).chain(alone).collect()
+}
+
+/// Turns a panic into a failure with its message, so that the scenarios after it still run.
+fn reporting(scenario: impl FnOnce()) -> Result<(), Failed> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(scenario)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(|&s| s.to_owned())).unwrap_or_default().into()
+    })
+}

@@ -1,0 +1,73 @@
+//! Looking into a node, and the agent that keeps it going.
+
+use crate::cluster::{Cluster, eventually};
+
+const CONTAINERD: &str = "/usr/local/bin/containerd";
+const KUBELET: &str = "/usr/local/bin/kubelet";
+const AGENT: &str = "kayak agent";
+
+/// Stops the API server under the test's feet and looks at the node from the runtime.
+pub fn logs_and_pods_without_an_api(cluster: &Cluster) {
+    let before = cluster.kayak(&["node", "ps", "controller-0"]);
+    assert!(before.contains("kube-apiserver") && before.contains("etcd"), "{before}");
+    assert!(cluster.kayak(&["node", "logs", "controller-0", "kubelet", "--tail=5"]).lines().count() == 5);
+    assert!(!cluster.kayak(&["node", "logs", "controller-0"]).is_empty(), "the agent's log");
+    assert_eq!(cluster.in_node(&["hostname"]).trim(), "controller-0");
+    // A stopped API server does not answer, and its container still runs.
+    let pid = process(cluster, "kube-apiserver");
+    cluster.in_node(&["kill", "-STOP", &pid]);
+    let down = cluster.kayak(&["--output", "json", "node", "ps", "controller-0"]);
+    cluster.in_node(&["kill", "-CONT", &pid]);
+    assert!(down.contains(r#""name":"kube-apiserver""#), "{down}");
+    cluster.wait_for(&["get", "--raw", "/readyz"], |answer| answer == "ok");
+}
+
+/// The oldest process of the node whose command line begins so; empty if there is none.
+fn process(cluster: &Cluster, command: &str) -> String {
+    let list = cluster.in_node(&["ps", "-o", "pid,args"]);
+    let found = list.lines().find_map(|line| {
+        let (pid, args) = line.trim().split_once(' ')?;
+        args.starts_with(command).then(|| pid.to_owned())
+    });
+    found.unwrap_or_default()
+}
+
+/// The kubelet's serving certificate comes from a request of its own once the first one, which was
+/// issued directly, is taken away; a request that claims another's name is refused.
+pub fn serving_certificates(cluster: &Cluster) {
+    let server = "/var/lib/kubelet/pki/kubelet-server-current.pem";
+    cluster.in_node(&["rm", "-f", server]);
+    let pid = process(cluster, KUBELET);
+    cluster.in_node(&["kill", &pid]);
+    let signed =
+        |list: &str| list.lines().any(|l| l.contains("kubelet-serving") && l.contains("Approved,Issued"));
+    cluster.wait_for(&["get", "certificatesigningrequests", "--no-headers"], signed);
+    eventually("the new certificate", || {
+        let output =
+            cluster.command(&["node", "shell", "controller-0", "--", "test", "-s", server]).status().unwrap();
+        output.success().then_some(()).ok_or_else(|| "not there".into())
+    });
+    // Logs go through the kubelet's port, and the API server verifies its certificate.
+    cluster.wait_for(&["logs", "inside", "--tail=1"], |line| line.starts_with("requests "));
+}
+
+/// containerd, kubelet and the agent itself end and come back; pods do not notice.
+pub fn supervised_units_come_back(cluster: &Cluster) {
+    let started = || {
+        let path = "jsonpath={.items[*].status.containerStatuses[*].state.running.startedAt}";
+        cluster.kubectl(&["-n", "kube-system", "get", "pods", "-o", path])
+    };
+    let before = started();
+    for unit in [CONTAINERD, KUBELET, AGENT] {
+        let pid = process(cluster, unit);
+        cluster.in_node(&["kill", "-KILL", &pid]);
+        eventually(&format!("a new {unit}"), || {
+            let new = process(cluster, unit);
+            if new.is_empty() || new == pid { Err(format!("`{new}`")) } else { Ok(()) }
+        });
+    }
+    cluster.wait_for(&["get", "--raw", "/readyz"], |answer| answer == "ok");
+    let ready = r#"jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
+    cluster.wait_for(&["get", "node", "controller-0", "-o", ready], |status| status == "True");
+    assert_eq!(started(), before, "no container was started again");
+}

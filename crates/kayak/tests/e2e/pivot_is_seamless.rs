@@ -1,0 +1,97 @@
+//! The pivot, watched by clients that may not notice it.
+
+use std::time::{Duration, Instant};
+
+use crate::client::{Seen, Watch};
+use crate::cluster::Cluster;
+use crate::image;
+
+/// The client in a pod: a new connection through the service address every 50 ms. `/livez` is asked
+/// because an API server that is about to leave answers `/readyz` with 500 on purpose.
+const INSIDE: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: { name: inside, namespace: default }
+spec:
+  terminationGracePeriodSeconds: 0
+  automountServiceAccountToken: false
+  containers:
+  - name: client
+    image: e2e.local/web:docker
+    command: [sh, -c]
+    args:
+    - |
+      n=0; failed=0
+      while true; do
+        n=$((n+1))
+        /opt/kayak/kayak probe --address=$KUBERNETES_SERVICE_HOST --port=443 --path=/livez \
+          --ca=/ca/ca.crt --server-name=kubernetes || { failed=$((failed+1)); echo "FAILED request $n"; }
+        echo "requests $n failed $failed"
+        sleep 0.05
+      done
+    volumeMounts:
+    - { name: kayak, mountPath: /opt/kayak, readOnly: true }
+    - { name: ca, mountPath: /ca }
+  volumes:
+  - { name: kayak, hostPath: { path: /opt/kayak/bin } }
+  - { name: ca, configMap: { name: kube-root-ca.crt } }
+"#;
+
+/// Brings the shared cluster up while both clients look, and leaves what they saw for the scenario.
+pub fn bring_up_watched() -> Cluster {
+    let cluster = Cluster::new("e2e", 1, "");
+    cluster.up(&["--until", "inject"]);
+    let outside = Watch::start(&cluster.api(), &cluster.assets());
+    let archive = image::docker_archive("e2e.local/web:docker");
+    cluster.kayak(&["image", "load", archive.to_str().unwrap()]);
+    cluster.wait_for(&["get", "serviceaccount", "default", "-o", "name"], |name| !name.is_empty());
+    cluster.apply(INSIDE);
+    cluster.wait_for(&["logs", "inside", "--tail=1"], |line| line.starts_with("requests "));
+    cluster.up(&[]);
+    // What leaves late is noticed late: look on for a while after the pivot.
+    std::thread::sleep(Duration::from_secs(5));
+    assert_unnoticed("during the pivot", &outside.stop());
+    assert_unnoticed_inside(&cluster);
+    cluster
+}
+
+/// Panics if the client outside noticed anything.
+pub fn assert_unnoticed(when: &str, seen: &Seen) {
+    eprintln!("outside, {when}: {} requests, slowest {:.2?}", seen.requests, seen.slowest);
+    assert!(seen.requests > 50, "only {} requests were made", seen.requests);
+    assert!(
+        seen.failures.is_empty(),
+        "{} of {} failed: {:?}",
+        seen.failures.len(),
+        seen.requests,
+        seen.failures
+    );
+}
+
+/// Panics if the client in the pod noticed anything so far.
+pub fn assert_unnoticed_inside(cluster: &Cluster) {
+    let log = cluster.kubectl(&["logs", "inside"]);
+    let last = log.lines().rfind(|line| line.starts_with("requests ")).unwrap_or_default();
+    eprintln!("inside: {last}");
+    assert!(
+        last.ends_with(" failed 0"),
+        "{}",
+        log.lines().filter(|l| !l.starts_with("requests")).collect::<String>()
+    );
+}
+
+/// The bringing up has asserted it; here it gets its name, and the clients are seen to have worked.
+pub fn pivot_loses_no_request(cluster: &Cluster) {
+    assert_unnoticed_inside(cluster);
+    let manifests = cluster.in_node(&["ls", "/etc/kubernetes/manifests"]);
+    assert_eq!(manifests.trim(), "etcd.yaml", "nothing of the temporary control plane is left");
+    let pods = cluster.kubectl(&["-n", "kube-system", "get", "pods", "-o", "name"]);
+    assert!(!pods.contains("temporary"), "{pods}");
+}
+
+pub fn a_second_up_does_nothing(cluster: &Cluster) {
+    let start = Instant::now();
+    let events = cluster.kayak(&["--output", "json", "up", "--config", cluster.config()]);
+    assert_eq!(events.trim(), "", "no step, no phase");
+    assert!(start.elapsed() < Duration::from_secs(10), "it took {:?}", start.elapsed());
+}
