@@ -67,7 +67,9 @@ pub fn logs_exec_and_port_forward(cluster: &Cluster) {
     ]);
     let mut forward = Running(forward.stdout(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
-    BufReader::new(forward.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    // Held to the end: kubectl writes a line for every connection, and dies if nobody reads.
+    let mut said = BufReader::new(forward.0.stdout.take().unwrap());
+    said.read_line(&mut line).unwrap();
     // Forwarding from 127.0.0.1:40001 -> 6443
     let address = line.split_whitespace().nth(2).unwrap_or_else(|| panic!("{line}"));
     let ca = cluster.assets().join("tls/ca.crt");
