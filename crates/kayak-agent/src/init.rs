@@ -5,14 +5,13 @@
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use kayak_core::node::LOG_DIR;
+use kayak_core::node::{BINARY, LOG_DIR};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, wait as wait_any};
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 
@@ -37,7 +36,7 @@ pub enum InitError {
     Wait(#[source] rustix::io::Errno),
 }
 
-/// Runs `/proc/self/exe` with `agent_args` until SIGTERM or SIGINT, then ends every process.
+/// Runs kayak with `agent_args` until SIGTERM or SIGINT, then ends every process.
 pub fn run(agent_args: &[String]) -> Result<(), InitError> {
     if getpid() != Pid::INIT {
         return Err(InitError::NotFirst(getpid().as_raw_nonzero().get()));
@@ -130,7 +129,7 @@ fn keep_agent(args: &[String], signals: &mut Signals) -> Result<(), InitError> {
 fn start_agent(args: &[String]) -> io::Result<Child> {
     std::fs::create_dir_all(LOG_DIR)?;
     let log = Log::open(Path::new(LOG_DIR).join("agent.log"))?.into_file()?;
-    Command::new("/proc/self/exe").arg0("kayak").args(args).stdout(log.try_clone()?).stderr(log).spawn()
+    Command::new(BINARY).args(args).stdout(log.try_clone()?).stderr(log).spawn()
 }
 
 fn terminate(agent: &Child) {

@@ -12,6 +12,8 @@ pub const CONFIG_PATH: &str = "/etc/kubernetes/kayak/node.json";
 pub const STATUS_SOCKET: &str = "/run/kayak/agent.sock";
 /// Where the agent keeps the binary that control-plane pods mount.
 pub const BINARY_DIR: &str = "/opt/kayak/bin";
+/// Where a node has its kayak: first process, agent and tools are this one program.
+pub const BINARY: &str = "/usr/bin/kayak";
 /// The directory of the units' logs; a unit's is `NAME.log`.
 pub const LOG_DIR: &str = "/var/log/kayak";
 /// Where the runtime looks for the pod network's configuration.

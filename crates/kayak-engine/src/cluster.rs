@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::{Stream, StreamExt as _};
 use kayak_core::assets::{Assets, Content, KUBECONFIG};
 use kayak_core::cluster::Node;
-use kayak_core::node::{LOG_DIR, Status};
+use kayak_core::node::{BINARY, LOG_DIR, Status};
 use kayak_core::plan::Check;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, BufReader, empty, sink};
@@ -103,7 +103,7 @@ impl ClusterHandle {
         driver.state(&id).await?;
         let mut task = JoinSet::new();
         task.spawn(async move {
-            let command = ["/usr/bin/kayak", "status", "--follow"].map(str::to_owned);
+            let command = [BINARY, "status", "--follow"].map(str::to_owned);
             let io = ExecIo::Streams { stdin: &mut empty(), stdout: &mut writer, stderr: &mut sink() };
             driver.exec(&id, &command, io).await
         });
@@ -144,7 +144,7 @@ impl ClusterHandle {
 
     async fn unwell(&self, node: &str) -> Result<Vec<String>, String> {
         let tail = format!("--tail={EVIDENCE_LINES}");
-        let command = ["/usr/bin/kayak", "pods", "--output=json", &tail].map(str::to_owned);
+        let command = [BINARY, "pods", "--output=json", &tail].map(str::to_owned);
         let output = self.driver.output(&self.node_id(node), &command).await.map_err(|e| chain(&e))?;
         let pods: Vec<PodRow> = serde_json::from_slice(&output.stdout).map_err(|e| e.to_string())?;
         let mut lines = Vec::new();

@@ -28,7 +28,12 @@ pub fn init_logging(verbose: u8) {
     // Libraries' own errors reach the user as causes of ours.
     let own = ["kayak", "kayak_agent", "kayak_bundle", "kayak_engine"].map(|name| format!("{name}={level}"));
     let filter = EnvFilter::try_from_env("KAYAK_LOG").unwrap_or_else(|_| EnvFilter::new(own.join(",")));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
 }
 
 /// Prints the head line of an error.

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
 use ipnet::IpNet;
+use kayak_core::node::BINARY;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -74,7 +75,7 @@ pub struct NodeSpec {
 impl NodeSpec {
     /// Returns the command line of a node's first process.
     pub fn init() -> Vec<String> {
-        ["/usr/bin/kayak", "init"].map(str::to_owned).into()
+        [BINARY, "init"].map(str::to_owned).into()
     }
 }
 

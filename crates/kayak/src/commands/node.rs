@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
-use kayak_core::node::LOG_DIR;
+use kayak_core::node::{BINARY, LOG_DIR};
 use kayak_engine::driver::{ExecIo, NodeId};
 
 use crate::context::{Context, block_on};
@@ -57,7 +57,7 @@ pub fn run(cx: &Context, command: NodeCommand) -> Result<ExitCode, CommandError>
         NodeCommand::Shell { node, command } => exec(cx, &node, &command, false),
         NodeCommand::Ps { node } => {
             let format = format!("--output={}", cx.output_name());
-            exec(cx, &node, &words(&["/usr/bin/kayak", "pods", &format]), false)
+            exec(cx, &node, &words(&[BINARY, "pods", &format]), false)
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::cluster::{Cluster, eventually};
 
 const CONTAINERD: &str = "/usr/local/bin/containerd";
 const KUBELET: &str = "/usr/local/bin/kubelet";
-const AGENT: &str = "kayak agent";
+const AGENT: &str = "/usr/bin/kayak agent";
 
 /// Stops the API server under the test's feet and looks at the node from the runtime.
 pub fn logs_and_pods_without_an_api(cluster: &Cluster) {
