@@ -113,7 +113,7 @@ impl Assets {
     /// Returns the in-cluster objects in the order in which they are applied.
     pub fn objects(&self) -> Result<Vec<Object>, AssetsError> {
         let mut objects = Vec::new();
-        for (path, content) in self.below("manifests/") {
+        for (path, content) in self.below("manifests/").filter(|(path, _)| is_manifest(path)) {
             let Content::File(bytes) = content else { continue };
             let text = std::str::from_utf8(bytes).map_err(|_| AssetsError::NotText(path.into()))?;
             let parsed = Object::parse_all(text)
@@ -136,6 +136,7 @@ impl Assets {
             .map(|(path, content)| (format!("{}/{path}", form::TEMPORARY_SECRETS), content));
         let manifests = self
             .below("bootstrap-manifests/")
+            .filter(|(path, _)| is_manifest(path))
             .map(|(path, content)| (format!("{}/{}{path}", host::MANIFEST_DIR, form::TEMPORARY), content));
         secrets.chain(manifests).collect()
     }
@@ -144,6 +145,11 @@ impl Assets {
         let prefix = prefix.to_owned();
         self.files.iter().filter_map(move |(path, content)| Some((path.strip_prefix(&prefix)?, content)))
     }
+}
+
+/// Says whether a file is for the API or the kubelet: editors leave others beside it.
+fn is_manifest(path: &str) -> bool {
+    matches!(Utf8Path::new(path).extension(), Some("yaml" | "yml" | "json"))
 }
 
 /// Says whether a path holds something secret, so that it is written 0600 and never shown.

@@ -84,7 +84,8 @@ impl Cluster {
         Self {
             // A name server on the machine's loopback is another one inside a pod, and CoreDNS
             // takes it for a forwarding loop and dies.
-            nameservers: nameservers.into_iter().filter(|ip| !ip.is_loopback()).collect(),
+            // Nodes have no IPv6 yet, so a name server with such an address would only cost time.
+            nameservers: nameservers.into_iter().filter(|ip| !ip.is_loopback() && ip.is_ipv4()).collect(),
             config,
             images,
             nodes,

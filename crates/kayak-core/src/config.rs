@@ -124,17 +124,8 @@ impl Config {
     /// Lists everything that makes the configuration impossible.
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if self.name.is_empty()
-            || self.name.len() > 20
-            || !self.name.chars().all(label)
-            || self.name.starts_with('-')
-            || self.name.ends_with('-')
-        {
-            problems.push(format!(
-                "`name: {}` must be 1 to 20 lower-case letters, digits and inner dashes",
-                self.name
-            ));
+        if let Err(problem) = cluster_name(&self.name) {
+            problems.push(problem);
         }
         let n = &self.network;
         let ranges = [("nodes", n.nodes), ("pods", n.pods), ("services", n.services)];
@@ -158,6 +149,17 @@ impl Config {
         }
         problems
     }
+}
+
+/// Takes a cluster's name if it is one: paths, links and control groups are named after it.
+pub fn cluster_name(name: &str) -> Result<String, String> {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let fits = (1..=20).contains(&name.len())
+        && name.chars().all(inner)
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    let rule = "a cluster's name is 1 to 20 lower-case letters, digits and inner dashes";
+    if fits { Ok(name.to_owned()) } else { Err(format!("`{name}` is no name: {rule}")) }
 }
 
 impl Network {

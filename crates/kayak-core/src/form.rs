@@ -21,12 +21,11 @@ pub const TEMPORARY: &str = "temporary-";
 /// What pods of one component may differ in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// Read from a file by the kubelet: it may refer to no other object, and requests nothing,
-    /// since a static pod's requests push other pods out.
-    Static {
-        /// Where the node keeps its secret files.
-        secrets: &'static str,
-    },
+    /// Read from a file by the kubelet until the pivot. It may refer to no other object, and
+    /// requests nothing, since a static pod's requests push other pods out.
+    Temporary,
+    /// Read from a file by the kubelet for good.
+    Static,
     /// Made by a controller of the cluster.
     Template,
 }
@@ -38,25 +37,24 @@ pub const STATIC_SECRETS: &str = "/etc/kubernetes/static";
 
 /// Renders a component as a static pod of the temporary control plane.
 pub fn temporary_pod(component: &Component) -> Value {
-    pod(component, &format!("{TEMPORARY}{}", component.name), TEMPORARY_SECRETS)
+    let name = format!("{TEMPORARY}{}", component.name);
+    let mut labels = labels(component);
+    // No Deployment or DaemonSet may take it for its own.
+    labels["app.kubernetes.io/name"] = json!(name);
+    pod(&name, &labels, &pod_spec(component, Form::Temporary))
 }
 
 /// Renders a component as a static pod that stays.
 pub fn static_pod(component: &Component) -> Value {
-    pod(component, component.name, STATIC_SECRETS)
+    pod(component.name, &labels(component), &pod_spec(component, Form::Static))
 }
 
-fn pod(component: &Component, name: &str, secrets: &'static str) -> Value {
-    let mut labels = labels(component);
-    if secrets == TEMPORARY_SECRETS {
-        // No Deployment or DaemonSet may take it for its own.
-        labels["app.kubernetes.io/name"] = json!(name);
-    }
+fn pod(name: &str, labels: &Value, spec: &Value) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": { "name": name, "namespace": "kube-system", "labels": labels },
-        "spec": pod_spec(component, Form::Static { secrets }),
+        "spec": spec,
     })
 }
 
@@ -163,7 +161,6 @@ fn pod_spec(component: &Component, form: Form) -> Value {
         "priorityClassName": priority(component),
         "hostNetwork": component.host_network,
         "terminationGracePeriodSeconds": component.grace,
-        "automountServiceAccountToken": component.service_account.is_some() && form == Form::Template,
         "enableServiceLinks": false,
         "securityContext": { "seccompProfile": { "type": "RuntimeDefault" } },
         // Control plane and network must run on a node that is not ready, full or unreachable:
@@ -177,12 +174,11 @@ fn pod_spec(component: &Component, form: Form) -> Value {
         spec["dnsPolicy"] = json!("Default");
         spec["tolerations"] = json!([{ "key": crate::form::CONTROLLER_LABEL, "effect": "NoSchedule" }]);
     }
-    match (form, component.service_account) {
-        (Form::Template, Some(account)) => spec["serviceAccountName"] = json!(account),
-        (Form::Template, None) | (Form::Static { .. }, _) => {}
-    }
-    if let Form::Static { .. } = form {
-        spec.as_object_mut().map(|s| s.remove("automountServiceAccountToken"));
+    if form == Form::Template {
+        spec["automountServiceAccountToken"] = json!(component.service_account.is_some());
+        if let Some(account) = component.service_account {
+            spec["serviceAccountName"] = json!(account);
+        }
     }
     spec
 }
@@ -221,7 +217,7 @@ fn container(component: &Component, form: Form) -> Value {
     if !component.capabilities.is_empty() {
         container["securityContext"]["capabilities"]["add"] = json!(component.capabilities);
     }
-    if form == Form::Template {
+    if form != Form::Temporary {
         container["resources"] = json!({
             "requests": { "cpu": format!("{}m", component.cpu), "memory": format!("{}Mi", component.memory) },
         });
@@ -257,18 +253,13 @@ fn action(probe: &Probe) -> Value {
     }
 }
 
-fn env(variable: &Env) -> Value {
-    match variable {
-        Env::Value(name, value) => json!({ "name": name, "value": value }),
-        Env::Field(name, path) => {
-            json!({ "name": name, "valueFrom": { "fieldRef": { "apiVersion": "v1", "fieldPath": path } } })
-        }
-    }
+fn env(&Env(name, path): &Env) -> Value {
+    json!({ "name": name, "valueFrom": { "fieldRef": { "apiVersion": "v1", "fieldPath": path } } })
 }
 
 fn mounts(component: &Component) -> Vec<Value> {
     let mut mounts = Vec::new();
-    if component.instance.is_some() {
+    if component.uses_kayak() {
         mounts.push(json!({ "name": "kayak", "mountPath": BINARY_DIR, "readOnly": true }));
     }
     if !component.secrets.is_empty() {
@@ -291,15 +282,15 @@ fn mounts(component: &Component) -> Vec<Value> {
 
 fn volumes(component: &Component, form: Form) -> Vec<Value> {
     let host_path = |name: &str, path: &str, kind: &str| json!({ "name": name, "hostPath": { "path": path, "type": kind } });
+    let secret_path = |directory: &str| format!("{directory}/{}", component.name);
     let mut volumes = Vec::new();
-    if component.instance.is_some() {
+    if component.uses_kayak() {
         volumes.push(host_path("kayak", BINARY_DIR, "Directory"));
     }
     if !component.secrets.is_empty() {
         volumes.push(match form {
-            Form::Static { secrets } => {
-                host_path("secrets", &format!("{secrets}/{}", component.name), "Directory")
-            }
+            Form::Temporary => host_path("secrets", &secret_path(TEMPORARY_SECRETS), "Directory"),
+            Form::Static => host_path("secrets", &secret_path(STATIC_SECRETS), "Directory"),
             Form::Template => {
                 json!({ "name": "secrets", "secret": { "secretName": component.name, "defaultMode": 0o400 } })
             }

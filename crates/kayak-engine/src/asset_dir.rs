@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use kayak_core::assets::{Assets, AssetsError, Content, is_secret};
+use kayak_core::assets::{Assets, AssetsError, CLUSTER_FILE, Content, is_secret};
 use kayak_core::pki::{KeyStore, Pair, Secret};
 
 /// What can go wrong with an asset directory.
@@ -60,6 +60,12 @@ pub fn write(dir: &Utf8Path, assets: &Assets) -> Result<(), AssetDirError> {
         write_content(&path, content, is_secret(name)).map_err(fail(&path))?;
     }
     Ok(())
+}
+
+/// Says whether a directory is absent, empty or an earlier rendering: nothing else may be written into.
+pub fn is_free(dir: &Utf8Path) -> Result<bool, AssetDirError> {
+    let files = read_files(dir)?;
+    Ok(files.is_empty() || files.contains_key(CLUSTER_FILE))
 }
 
 /// What a rendering may replace: whatever else lies in the directory is the owner's.

@@ -131,7 +131,11 @@ fn units_ready(status: &Status) -> Verdict {
             let end = unit.last_end.as_deref().map(|end| format!(": {end}")).unwrap_or_default();
             Verdict::NotYet(format!("{name} is not ready{end}"))
         }
-        None if status.units.is_empty() => Verdict::NotYet("the agent prepares the node".into()),
+        None if status.units.is_empty() => {
+            let troubles = status.troubles.join(" ");
+            let because = if troubles.is_empty() { "the agent prepares the node" } else { &troubles };
+            Verdict::NotYet(because.into())
+        }
         None => Verdict::Holds,
     }
 }
@@ -147,6 +151,9 @@ fn self_hosted(status: &Status, component: &str) -> Verdict {
 }
 
 fn temporary_gone(status: &Status) -> Verdict {
+    if status.fronts.is_empty() {
+        return Verdict::NotYet("the agent has not asked the runtime yet".into());
+    }
     let left: Vec<_> = status
         .fronts
         .values()

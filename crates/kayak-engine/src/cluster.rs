@@ -18,7 +18,9 @@ use crate::driver::{ClusterSpec, Driver, DriverError, ExecIo, NodeId, NodeSpec};
 /// How long the API may take to say that it is ready: longer than the agent holds a connection.
 const READYZ_PATIENCE: Duration = Duration::from_secs(10);
 /// How many of a container's last lines are evidence.
-const EVIDENCE_LINES: usize = 12;
+const EVIDENCE_LINES: usize = 8;
+/// How many containers are shown: an error fits on a screen.
+const EVIDENCE_CONTAINERS: usize = 3;
 
 /// A cluster within reach.
 pub struct ClusterHandle {
@@ -121,17 +123,17 @@ impl ClusterHandle {
     /// Returns what containers that are not well have logged last, from the runtime itself, since
     /// the API may be what is not well.
     pub(crate) async fn evidence(&self, check: &Check) -> Vec<String> {
-        let node = match check {
-            Check::UnitsReady(node)
-            | Check::TemporaryGone(node)
-            | Check::NodeReady(node)
-            | Check::SelfHostedInstance { node, .. } => Some(node.clone()),
-            Check::ApiServes | Check::RolledOut(_) => {
-                self.assets.cluster.nodes.first().map(|n| n.name.clone())
+        let first = || self.assets.cluster.nodes.first().map(|n| n.name.clone());
+        let (node, component) = match check {
+            Check::UnitsReady(node) | Check::TemporaryGone(node) | Check::NodeReady(node) => {
+                (Some(node.clone()), None)
             }
+            Check::SelfHostedInstance { node, component } => (Some(node.clone()), Some(component)),
+            Check::RolledOut(id) => (first(), Some(&id.name)),
+            Check::ApiServes => (first(), None),
         };
         let Some(node) = node else { return Vec::new() };
-        match self.unwell(&node).await {
+        match self.unwell(&node, component).await {
             Ok(lines) if lines.is_empty() => self.console(&node).await,
             Ok(lines) => lines,
             Err(error) => {
@@ -142,17 +144,20 @@ impl ClusterHandle {
         }
     }
 
-    async fn unwell(&self, node: &str) -> Result<Vec<String>, String> {
+    async fn unwell(&self, node: &str, component: Option<&String>) -> Result<Vec<String>, String> {
         let tail = format!("--tail={EVIDENCE_LINES}");
         let command = [BINARY, "pods", "--output=json", &tail].map(str::to_owned);
         let output = self.driver.output(&self.node_id(node), &command).await.map_err(|e| chain(&e))?;
         let pods: Vec<PodRow> = serde_json::from_slice(&output.stdout).map_err(|e| e.to_string())?;
+        let all = pods.iter().flat_map(|pod| pod.containers.iter().map(move |container| (pod, container)));
+        let concerned = all.filter(|(_, container)| match component {
+            Some(component) => container.name == *component,
+            None => container.is_unwell(),
+        });
         let mut lines = Vec::new();
-        for (pod, container) in pods.iter().flat_map(|pod| pod.containers.iter().map(move |c| (pod, c))) {
-            if container.is_unwell() {
-                lines.push(format!("{}/{} ({}) logged last:", pod.name, container.name, container.state));
-                lines.extend(container.log.iter().map(|line| format!("  {line}")));
-            }
+        for (pod, container) in concerned.take(EVIDENCE_CONTAINERS) {
+            lines.push(format!("{}/{} ({}) logged last:", pod.name, container.name, container.state));
+            lines.extend(container.log.iter().map(|line| format!("  {line}")));
         }
         Ok(lines)
     }
@@ -180,12 +185,18 @@ struct ContainerRow {
     name: String,
     state: String,
     restarts: u32,
+    exit: Option<Exit>,
     log: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Exit {
+    code: i32,
 }
 
 impl ContainerRow {
     fn is_unwell(&self) -> bool {
-        self.state != "running" || self.restarts > 0
+        (self.state != "running" && self.exit.as_ref().is_none_or(|exit| exit.code != 0)) || self.restarts > 0
     }
 }
 

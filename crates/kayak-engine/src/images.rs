@@ -10,6 +10,9 @@ use tokio::process::{Child, Command};
 
 use crate::driver::{Driver, DriverError, ExecIo, NodeId};
 
+/// Keeps the kubelet from collecting what no registry could give back.
+const PINNED: &str = "io.cri-containerd.pinned=pinned";
+
 /// Why a node did not take an image.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -47,9 +50,10 @@ pub async fn load(
 ) -> Result<Vec<String>, ImageError> {
     let fail = |source| ImageError::Read { archive: archive.to_owned(), source };
     let (mut input, _packer) = open(archive).await.map_err(fail)?;
-    let mut command: Vec<_> = ["ctr", "--namespace=k8s.io", "images", "import", "--snapshotter=overlayfs"]
-        .map(str::to_owned)
-        .into();
+    let mut command: Vec<_> =
+        ["ctr", "--namespace=k8s.io", "images", "import", "--snapshotter=overlayfs", "--label", PINNED]
+            .map(str::to_owned)
+            .into();
     if let Some(name) = name {
         command.push(format!("--index-name={name}"));
     }

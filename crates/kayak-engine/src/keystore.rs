@@ -8,7 +8,7 @@ use kayak_core::cluster::Cluster;
 use kayak_core::pki::{Authority, CA_DAYS, CertificateSpec, KeyStore, Pair, Secret, Usage, certificates};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SanType,
 };
 use time::{Duration, OffsetDateTime};
 use x509_parser::extensions::GeneralName;
@@ -126,7 +126,6 @@ fn issuer(id: &str, ca: &Pair) -> Result<Issuer<'static, KeyPair>, KeyError> {
 
 /// Refuses a given CA that is no CA, or whose key is another's.
 fn check_ca(id: &str, pair: &Pair) -> Result<(), KeyError> {
-    use rcgen::PublicKeyData as _;
     let issuer = issuer(id, pair)?;
     let matches = with_certificate(&pair.certificate, |certificate| {
         certificate.is_ca() && certificate.public_key().raw == issuer.key().subject_public_key_info()
@@ -153,7 +152,6 @@ fn purposes(usage: Usage) -> Vec<ExtendedKeyUsagePurpose> {
 
 /// The public key stands where a certificate would: see [`KeyStore::service_account`].
 fn new_service_account() -> Result<Pair, KeyError> {
-    use rcgen::PublicKeyData as _;
     let key = new_key("service-account")?;
     let body = BASE64.encode(key.subject_public_key_info());
     let lines: Vec<_> = body.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
@@ -183,10 +181,12 @@ fn fits(pair: &Pair, spec: &CertificateSpec, ca: &Pair, now: OffsetDateTime) -> 
         with_certificate(&ca.certificate, |ca| certificate.verify_signature(Some(ca.public_key())).is_ok())
             .unwrap_or(false)
     };
+    let Ok(key) = KeyPair::from_pem(pair.key.expose()) else { return false };
     with_certificate(&pair.certificate, |certificate| {
         let name = certificate.subject();
         let text = |attributes: Vec<&str>| attributes.into_iter().map(str::to_owned).collect::<Vec<_>>();
         certificate.validity().not_after.to_datetime() > now + RENEW_BEFORE
+            && certificate.public_key().raw == key.subject_public_key_info()
             && text(name.iter_common_name().filter_map(|a| a.as_str().ok()).collect())
                 == [spec.common_name.clone()]
             && text(name.iter_organization().filter_map(|a| a.as_str().ok()).collect()) == spec.organizations
@@ -266,6 +266,15 @@ mod tests {
     }
 
     #[test]
+    fn a_pair_cut_off_between_certificate_and_key_is_issued_anew() {
+        let (mut store, now) = (KeyStore::default(), OffsetDateTime::now_utc());
+        ensure(&mut store, &cluster(""), &BTreeMap::new(), now).unwrap();
+        let other = store.pairs["kube-proxy"].key.clone();
+        store.pairs.get_mut("flannel").unwrap().key = other;
+        assert_eq!(ensure(&mut store, &cluster(""), &BTreeMap::new(), now).unwrap(), ["flannel"]);
+    }
+
+    #[test]
     fn the_owners_ca_signs_everything_below_it() {
         let (mut store, now) = (KeyStore::default(), OffsetDateTime::now_utc());
         ensure(&mut store, &cluster(""), &BTreeMap::new(), now).unwrap();
@@ -276,6 +285,21 @@ mod tests {
             certificates(&cluster("")).iter().filter(|c| c.authority == Authority::Kubernetes).count();
         assert_eq!(issued.len(), below);
         assert_eq!(store.ca(Authority::Kubernetes).unwrap(), own.certificate);
+    }
+
+    #[test]
+    fn the_owners_ca_may_be_of_rsa() {
+        let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let own = Pair {
+            certificate: params.self_signed(&key).unwrap().pem(),
+            key: Secret::new(key.serialize_pem()),
+        };
+        let given = BTreeMap::from([(Authority::Kubernetes, own)]);
+        let (mut store, now) = (KeyStore::default(), OffsetDateTime::now_utc());
+        ensure(&mut store, &cluster(""), &given, now).unwrap();
+        assert!(ensure(&mut store, &cluster(""), &given, now).unwrap().is_empty(), "its leaves fit");
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct Cli {
     pub output: Output,
 
     /// The cluster meant, where there is more than one
-    #[arg(long, global = true, env = "KAYAK_CLUSTER", value_name = "NAME")]
+    #[arg(long, global = true, env = "KAYAK_CLUSTER", value_name = "NAME", value_parser = kayak_core::config::cluster_name)]
     pub cluster: Option<String>,
 
     #[command(subcommand)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use kayak_bundle::{Bundle, Catalog, Options, build};
-use kayak_core::assets::Assets;
+use kayak_core::assets::{Assets, CLUSTER_FILE};
 use kayak_core::cluster::{Cluster, Images};
 use kayak_core::config::{CaFiles, Config};
 use kayak_core::pki::{Authority, Pair, Secret};
@@ -55,11 +55,12 @@ enum ContextError {
 }
 
 impl ConfigArgs {
-    /// Reads the file, or takes the defaults; `--cluster` names it either way.
+    /// Reads the file; without one, takes what the cluster was brought up with, or the defaults.
+    /// `--cluster` names it either way.
     pub fn load(&self, cx: &Context) -> Result<Config, CommandError> {
         let mut config = match &self.config {
             Some(path) => Config::parse(&read(path).map_err(CommandError::of_usage)?)?,
-            None => Config::default(),
+            None => cx.stored_config()?.unwrap_or_default(),
         };
         if let Some(name) = &cx.cluster {
             config.name.clone_from(name);
@@ -93,6 +94,16 @@ impl Context {
             (None, all) => Err(CommandError::usage(format!("which cluster? There are {}", all.join(", ")))
                 .hint("name it with `--cluster NAME`")),
         }
+    }
+
+    /// The configuration that the cluster meant was brought up with, if there is one.
+    fn stored_config(&self) -> Result<Option<Config>, CommandError> {
+        let name = self.cluster_name_or(&Config::default().name)?;
+        let assets = self.dirs.assets(&name);
+        if !assets.join(CLUSTER_FILE).exists() {
+            return Ok(None);
+        }
+        Ok(Some(asset_dir::read(&assets)?.cluster.config))
     }
 
     /// As [`Self::cluster_name`], but a named one need not be known: a killed `up` may have left
@@ -136,14 +147,13 @@ impl Context {
         Ok(Arc::new(Local::new(paths, own)))
     }
 
-    /// Returns a program of the node image, taken out for use on this machine.
-    pub fn host_program(&self, name: &str, progress: &Progress) -> Result<Utf8PathBuf, CommandError> {
-        let bundle = self.bundle(progress)?;
-        let images = images()?;
-        let image = bundle.image(&images.node).ok_or(ContextError::NoImage("node"))?;
-        let path = self.dirs.cache.join("bin").join(image.digest().hex()).join(name);
+    /// Returns a cluster's kubectl, which is kept beside its state: it must work when the cache is
+    /// gone, and when this kayak is newer than the cluster.
+    pub fn kubectl(&self, cluster: &str) -> Result<Utf8PathBuf, CommandError> {
+        let path = self.dirs.cluster(cluster).join("bin/kubectl");
         if !path.exists() {
-            bundle.extract_file(&images.node, &Utf8PathBuf::from("/usr/local/bin").join(name), &path)?;
+            let bundle = self.bundle(&Progress::new(self.output))?;
+            bundle.extract_file(&images()?.node, "/usr/local/bin/kubectl".into(), &path)?;
         }
         Ok(path)
     }
@@ -197,6 +207,8 @@ impl Lock {
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!("failed to remove `{}`: {error}", self.path);
         }
+        // It fails where other clusters are, and then it is to stay.
+        let _ = self.path.parent().map(fs::remove_dir);
     }
 }
 
@@ -235,8 +247,27 @@ fn given_cas(config: &Config) -> Result<BTreeMap<Authority, Pair>, CommandError>
     Ok(pairs)
 }
 
-/// The name servers that this machine uses itself; without the file there are none.
+/// The name servers that this machine uses itself. Behind a local resolver, which no pod can reach,
+/// stand those that it uses in turn.
 fn machine_nameservers() -> Vec<IpAddr> {
-    let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    text.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok()).collect()
+    let files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+    let usable = files.map(|path| nameservers(&fs::read_to_string(path).unwrap_or_default()));
+    usable.into_iter().find(|servers| !servers.is_empty()).unwrap_or_default()
+}
+
+/// Reads the name servers that are not on the machine's loopback.
+fn nameservers(resolv_conf: &str) -> Vec<IpAddr> {
+    let server = |line: &str| line.strip_prefix("nameserver")?.split_whitespace().next()?.parse().ok();
+    resolv_conf.lines().filter_map(server).filter(|ip: &IpAddr| !ip.is_loopback()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_resolvers_and_comments_are_left_out() {
+        let text = "# one\nnameserver 127.0.0.53\nnameserver 192.0.2.1 # two\nsearch x\n";
+        assert_eq!(nameservers(text), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+    }
 }

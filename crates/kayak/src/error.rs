@@ -92,9 +92,8 @@ fn advise(error: &(dyn Error + Send + Sync + 'static)) -> (Kind, Vec<String>) {
         return (
             Kind::Failed,
             vec![
-                "what runs was left running; `kayak up` goes on from here".into(),
-                "look closer with `kayak node ps controller-0` and `kayak node logs controller-0 kubelet`"
-                    .into(),
+                "what runs was left running; the same command goes on from here".into(),
+                "look closer with `kayak node ps NODE` and `kayak node logs NODE kubelet`".into(),
             ],
         );
     }

@@ -68,7 +68,7 @@ async fn serve(client: TcpStream, pool: Pool) {
     }
 }
 
-/// Connects to a ready instance, the next one if that fails, and waits while there is none.
+/// Connects to a ready instance, the next one if that fails, and waits while one may become ready.
 async fn find(pool: &Pool) -> Option<(TcpStream, Picked)> {
     let deadline = Instant::now() + HOLD;
     let mut changes = pool.subscribe();
@@ -83,6 +83,9 @@ async fn find(pool: &Pool) -> Option<(TcpStream, Picked)> {
                     pool.set_ready(&picked.uid, Some(&format!("failed to connect: {error}")));
                 }
             }
+        }
+        if !pool.may_become_ready() {
+            return None;
         }
         timeout_at(deadline, changes.changed()).await.ok()?.ok()?;
     }

@@ -1,8 +1,7 @@
 //! The addresses the agent owns in front of the instances of control-plane components.
 //!
 //! Every instance listens on an address of its own, and only the agent knows which of them are
-//! ready. Clients see one address that never refuses: while no instance is ready, their
-//! connections are held.
+//! ready. Clients see one address: while an instance may become ready, their connections are held.
 //!
 //! ```text
 //! discovery ──instances that run──▶ front ──one prober each──▶ Pool ◀──pick── listener ▶ relay
@@ -97,6 +96,7 @@ impl Known {
     }
 
     fn update(&mut self, running: &[Found]) {
+        self.pool.looked();
         self.probing.retain(|uid, prober| {
             let runs = running.iter().any(|found| found.uid == *uid);
             if !runs {
@@ -121,9 +121,14 @@ impl Known {
 async fn tell(component: String, pool: Pool, board: Board) {
     let mut changes = pool.subscribe();
     loop {
-        let instances: Vec<InstanceStatus> =
-            changes.borrow_and_update().iter().map(pool::Instance::status).collect();
-        board.front(&component, instances);
+        // Before the first look there is nothing to tell: none seen is not none there.
+        let instances: Option<Vec<InstanceStatus>> = {
+            let known = changes.borrow_and_update();
+            known.running.as_ref().map(|running| running.iter().map(pool::Instance::status).collect())
+        };
+        if let Some(instances) = instances {
+            board.front(&component, instances);
+        }
         if changes.changed().await.is_err() {
             return;
         }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use kayak_core::node::InstanceStatus;
 use tokio::sync::watch;
@@ -49,20 +50,63 @@ impl Drop for Picked {
     }
 }
 
+/// How long clients are held after the last ready instance was seen: its kubelet, which needs no
+/// API for that, starts it again within seconds.
+const COMES_BACK: Duration = Duration::from_secs(30);
+
+/// What is known of a component's instances.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Those that run; `None` until the runtime was asked for the first time.
+    pub(super) running: Option<Vec<Instance>>,
+    /// When an instance was ready that is not any more.
+    last_ready: Option<Instant>,
+}
+
+impl Known {
+    pub(super) fn running(&self) -> &[Instance] {
+        self.running.as_deref().unwrap_or_default()
+    }
+
+    fn find(&mut self, uid: &str) -> Option<&mut Instance> {
+        self.running.as_mut()?.iter_mut().find(|instance| instance.uid == uid)
+    }
+}
+
 /// The instances of one component, shared by those who find, probe and use them.
 #[derive(Debug, Clone)]
 pub(super) struct Pool {
-    instances: Arc<watch::Sender<Vec<Instance>>>,
+    known: Arc<watch::Sender<Known>>,
 }
 
 impl Pool {
     pub(super) fn new() -> Self {
-        let (instances, _) = watch::channel(Vec::new());
-        Self { instances: Arc::new(instances) }
+        let (known, _) = watch::channel(Known::default());
+        Self { known: Arc::new(known) }
     }
 
-    pub(super) fn subscribe(&self) -> watch::Receiver<Vec<Instance>> {
-        self.instances.subscribe()
+    pub(super) fn subscribe(&self) -> watch::Receiver<Known> {
+        self.known.subscribe()
+    }
+
+    /// Notes that the runtime was asked: from now on an instance that is not here is not there.
+    pub(super) fn looked(&self) {
+        self.known.send_if_modified(|known| {
+            let first = known.running.is_none();
+            known.running.get_or_insert_default();
+            first
+        });
+    }
+
+    /// Whether an instance may become ready soon: one runs, or did a moment ago, or nobody knows.
+    ///
+    /// Where none does, nobody is held: a kubelet that starts without an API asks for its Node
+    /// between two rounds of mounting volumes (`updateReconstructedFromNodeStatus`), and while that
+    /// question is held no static pod starts, etcd and the API server among them.
+    pub(super) fn may_become_ready(&self) -> bool {
+        let known = self.known.borrow();
+        let came_and_went = known.last_ready.is_some_and(|at| at.elapsed() < COMES_BACK);
+        known.running.as_ref().is_none_or(|running| !running.is_empty()) || came_and_went
     }
 
     pub(super) fn add(&self, uid: &str, pod: &str, address: SocketAddr) {
@@ -76,37 +120,47 @@ impl Pool {
             connections: Arc::default(),
             close: Arc::new(close),
         };
-        self.instances.send_modify(|instances| instances.push(instance));
+        self.known.send_modify(|known| known.running.get_or_insert_default().push(instance));
     }
 
     pub(super) fn remove(&self, uid: &str) {
-        self.instances.send_modify(|instances| instances.retain(|instance| instance.uid != uid));
+        self.known.send_modify(|known| {
+            if known.find(uid).is_some_and(|instance| instance.ready) {
+                known.last_ready = Some(Instant::now());
+            }
+            known.running.get_or_insert_default().retain(|instance| instance.uid != uid);
+        });
     }
 
     /// Sets whether the instance is given new connections: if not, `because` says why.
     pub(super) fn set_ready(&self, uid: &str, because: Option<&str>) {
-        self.instances.send_if_modified(|instances| {
-            let Some(instance) = instances.iter_mut().find(|known| known.uid == uid) else {
+        self.known.send_if_modified(|known| {
+            let Some(instance) = known.find(uid) else {
                 return false;
             };
             let before = instance.because.take();
-            instance.ready = because.is_none();
+            let was_ready = std::mem::replace(&mut instance.ready, because.is_none());
             instance.because = because.map(str::to_owned);
-            instance.because != before
+            let changed = instance.because != before;
+            if was_ready && because.is_some() {
+                known.last_ready = Some(Instant::now());
+            }
+            changed
         });
     }
 
     /// Closes the established connections of an instance.
     pub(super) fn close(&self, uid: &str) {
-        let instances = self.instances.borrow();
-        if let Some(instance) = instances.iter().find(|instance| instance.uid == uid) {
+        let known = self.known.borrow();
+        if let Some(instance) = known.running().iter().find(|instance| instance.uid == uid) {
             instance.close.send_replace(());
         }
     }
 
     /// Returns the instance for a new connection, or nothing if none is ready.
     pub(super) fn pick(&self) -> Option<Picked> {
-        let instances = self.instances.borrow();
+        let known = self.known.borrow();
+        let instances = known.running();
         let chosen = choose(instances.iter().map(|instance| Candidate {
             ready: instance.ready,
             connections: instance.connections.load(Ordering::Relaxed),
@@ -168,5 +222,21 @@ mod tests {
         assert_eq!(pool.pick().unwrap().uid, "a");
         pool.set_ready("a", Some("it left"));
         assert_eq!(pool.pick().unwrap().uid, "b");
+    }
+
+    #[test]
+    fn clients_wait_only_where_an_instance_may_become_ready() {
+        let pool = Pool::new();
+        assert!(pool.may_become_ready(), "nobody looked yet");
+        pool.looked();
+        assert!(!pool.may_become_ready(), "none runs");
+        pool.add("a", "a", "127.64.0.1:1".parse().unwrap());
+        assert!(pool.may_become_ready(), "one runs");
+        pool.remove("a");
+        assert!(!pool.may_become_ready(), "it was never ready");
+        pool.add("b", "b", "127.64.0.2:1".parse().unwrap());
+        pool.set_ready("b", None);
+        pool.remove("b");
+        assert!(pool.may_become_ready(), "it was ready a moment ago");
     }
 }

@@ -167,7 +167,7 @@ impl World {
     async fn ready(&self, uids: &[&str]) {
         let mut changes = self.pool.subscribe();
         let settled = changes.wait_for(|instances| {
-            let status = instances.iter().map(pool::Instance::status);
+            let status = instances.running().iter().map(pool::Instance::status);
             let ready: Vec<_> = status.filter(|s| s.ready).map(|s| s.uid).collect();
             ready == uids
         });
@@ -200,7 +200,7 @@ async fn a_connection_is_held_until_an_instance_is_ready() {
     let connect = world.connect();
     tokio::pin!(connect);
     assert!(timeout(Duration::from_millis(500), &mut connect).await.is_err());
-    let status = world.pool.subscribe().borrow()[0].status();
+    let status = world.pool.subscribe().borrow().running()[0].status();
     let because = "it answers 500 Internal Server Error to `/readyz`: etcd";
     assert_eq!(status.because.as_deref(), Some(because));
     instance.answers(200);
@@ -241,7 +241,7 @@ async fn an_instance_with_a_certificate_of_others_is_never_ready() {
     let stranger = Instance::start("stranger", world.port, &authority(), 200).await;
     world.running(&[&stranger]);
     sleep(Duration::from_millis(500)).await;
-    let status = world.pool.subscribe().borrow()[0].status();
+    let status = world.pool.subscribe().borrow().running()[0].status();
     assert!(!status.ready);
     assert!(status.because.unwrap().contains("invalid peer certificate"));
 }
@@ -253,7 +253,7 @@ async fn whom_to_trust_may_be_written_later_and_anew() {
     let instance = world.start("one", 200).await;
     world.running(&[&instance]);
     sleep(Duration::from_millis(300)).await;
-    let status = world.pool.subscribe().borrow()[0].status();
+    let status = world.pool.subscribe().borrow().running()[0].status();
     assert!(status.because.unwrap().contains("failed to read `"));
     std::fs::write(&world.ca, authority().pem()).unwrap();
     sleep(Duration::from_millis(300)).await;

@@ -47,7 +47,6 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
             ("authentication-config", &file("authentication.yaml")),
             ("authorization-mode", "Node,RBAC"),
             ("enable-admission-plugins", "NodeRestriction"),
-            ("enable-bootstrap-token-auth", "true"),
             ("requestheader-client-ca-file", &file("front-proxy-ca.crt")),
             ("requestheader-allowed-names", "front-proxy-client"),
             ("requestheader-username-headers", "X-Remote-User"),
@@ -81,7 +80,8 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
         instance: Some(Instance {
             // Without etcd it would die after 20 s and sleep in a crash loop when etcd is back.
             wrapper_flags: vec![
-                format!("--wait={ETCD_URL}/health"),
+                // A full etcd answers reads, and is mended through the API.
+                format!("--wait={ETCD_URL}/health?exclude=NOSPACE"),
                 format!("--wait-ca={}", file("etcd-ca.crt")),
                 format!("--wait-cert={}", file("etcd-client.crt")),
                 format!("--wait-key={}", file("etcd-client.key")),
@@ -89,7 +89,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
         }),
         secrets: secrets(keys)?,
         host_dirs: vec![HostDir { name: "audit", path: "/var/log/kubernetes", writable: true }],
-        env: vec![Env::Field("POD_UID", "metadata.uid")],
+        env: vec![Env("POD_UID", "metadata.uid")],
         probes: instance_probes(NAME, API_PORT, API_SERVER_NAME, "/readyz", "/livez"),
         cpu: 200,
         memory: 256,
@@ -162,6 +162,8 @@ fn audit_policy() -> String {
             { "level": "None", "resources": [{ "group": "coordination.k8s.io" }, { "group": "events.k8s.io" }, { "group": "", "resources": ["events"] }] },
             { "level": "None", "nonResourceURLs": ["/livez*", "/readyz*", "/healthz*", "/version", "/metrics"] },
             { "level": "Metadata", "verbs": ["get", "list"], "resources": [{ "group": "", "resources": ["secrets"] }] },
+            // `kubectl exec` is a GET that becomes a stream.
+            { "level": "Metadata", "resources": [{ "group": "", "resources": ["pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "services/proxy", "nodes/proxy"] }] },
             { "level": "None", "verbs": ["get", "list", "watch"] },
             { "level": "None", "verbs": ["patch", "update"], "resources": [{ "group": "", "resources": ["nodes/status", "pods/status", "endpoints"] }, { "group": "discovery.k8s.io" }] },
             { "level": "None", "verbs": ["create"], "resources": [{ "group": "authorization.k8s.io" }, { "group": "authentication.k8s.io" }] },

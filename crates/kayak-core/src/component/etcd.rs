@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{Component, HostDir, Probe, Probes, Workload, flags};
 use crate::cluster::{Cluster, Node};
+use crate::node::BINARY_DIR;
 use crate::pki::{Authority, KeyStore, MissingKey, Secret};
 
 /// Its name.
@@ -50,15 +51,20 @@ pub fn component(cluster: &Cluster, node: &Node, keys: &KeyStore) -> Result<Comp
             ("feature-gates", "InitialCorruptCheck=true"),
         ],
     );
-    let health = Some(Probe::Exec(vec![
-        "etcdctl".into(),
-        "--endpoints=https://127.0.0.1:2379".into(),
-        format!("--cacert={}", file("ca.crt")),
-        format!("--cert={}", file("health-client.crt")),
-        format!("--key={}", file("health-client.key")),
-        "endpoint".into(),
-        "health".into(),
-    ]));
+    // Whether this member lives, not whether it has a quorum or room left: a restart gives neither.
+    let probe = |path: &str| {
+        Some(Probe::Exec(vec![
+            format!("{BINARY_DIR}/kayak"),
+            "probe".into(),
+            "--address=127.0.0.1".into(),
+            "--port=2379".into(),
+            format!("--path={path}"),
+            format!("--ca={}", file("ca.crt")),
+            "--server-name=localhost".into(),
+            format!("--cert={}", file("health-client.crt")),
+            format!("--key={}", file("health-client.key")),
+        ]))
+    };
     let pair = |id: &str| keys.pair(id);
     let (server, peer) =
         (pair(&format!("{}-etcd-server", node.name))?, pair(&format!("{}-etcd-peer", node.name))?);
@@ -75,7 +81,7 @@ pub fn component(cluster: &Cluster, node: &Node, keys: &KeyStore) -> Result<Comp
             ("health-client.key", client.key.clone()),
         ]),
         host_dirs: vec![HostDir { name: "data", path: DATA_DIR, writable: true }],
-        probes: Probes { startup: health.clone(), ready: None, live: health },
+        probes: Probes { startup: probe("/livez"), ready: None, live: probe("/livez") },
         cpu: 100,
         memory: 100,
         ..Component::new(NAME, &cluster.images.etcd, Workload::StaticPod, command)

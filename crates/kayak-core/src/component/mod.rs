@@ -95,14 +95,9 @@ pub struct HostDir {
     pub writable: bool,
 }
 
-/// An environment variable.
+/// An environment variable that takes its value from a field of the pod: its name, and the field's path.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Env {
-    /// Name and value.
-    Value(&'static str, String),
-    /// Name and the pod's field it takes its value from.
-    Field(&'static str, &'static str),
-}
+pub struct Env(pub &'static str, pub &'static str);
 
 /// What the kubelet asks a component. Startup is asked every second, so that nothing waits for a slow poll.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -147,6 +142,13 @@ impl Component {
             ports: Vec::new(),
             grace: 30,
         }
+    }
+
+    /// Whether kayak's own program runs in its container, as entry point or as probe.
+    pub fn uses_kayak(&self) -> bool {
+        let probed = |probe: &Option<Probe>| matches!(probe, Some(Probe::Exec(command)) if command.first().is_some_and(|c| c.ends_with("/kayak")));
+        self.instance.is_some()
+            || [&self.probes.startup, &self.probes.ready, &self.probes.live].into_iter().any(probed)
     }
 
     /// Where a component finds its secret files, in every form.

@@ -38,7 +38,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
             kubeconfig::embedded(cluster.name(), &Cluster::local_api_url(), keys, NAME)?,
         )]),
         config: BTreeMap::from([("config.yaml", proxy_config)]),
-        env: vec![Env::Field("NODE_NAME", "spec.nodeName")],
+        env: vec![Env("NODE_NAME", "spec.nodeName")],
         probes: Probes {
             startup: Some(Probe::Http("/healthz", 10256, Some("127.0.0.1"))),
             ready: None,

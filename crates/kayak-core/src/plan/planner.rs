@@ -57,7 +57,8 @@ fn nodes(cluster: &Cluster, seen: &Observed) -> Phase {
         if container != ContainerState::Running && steps.is_empty() {
             steps.push(Step::PrepareNetwork);
         }
-        if container == ContainerState::Absent {
+        // Also one that is there but stopped: a run may have been cut off in the middle of it.
+        if container != ContainerState::Running {
             steps.push(Step::CreateNode(node.name.clone()));
         }
         let paths = found.map(|n| n.stale_files.clone()).unwrap_or_default();

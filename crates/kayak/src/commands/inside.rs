@@ -82,6 +82,12 @@ pub struct ProbeArgs {
     /// The name in the certificate
     #[arg(long)]
     server_name: String,
+    /// The client certificate to show
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The client certificate's key
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
 }
 
 pub fn run(cx: &Context, command: InsideCommand) -> Result<ExitCode, CommandError> {
@@ -154,7 +160,7 @@ impl From<ProbeArgs> for probe::Options {
             path: args.path,
             ca: args.ca,
             server_name: args.server_name,
-            identity: None,
+            identity: args.cert.zip(args.key).map(|(cert, key)| probe::Identity { cert, key }),
             timeout: PROBE_TIMEOUT,
         }
     }

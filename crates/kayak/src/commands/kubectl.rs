@@ -1,12 +1,10 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
-use camino::Utf8PathBuf;
 use kayak_core::assets::KUBECONFIG;
 
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::report::Progress;
 
 /// Run the bundle's kubectl as the cluster's administrator
 #[derive(clap::Args)]
@@ -43,8 +41,7 @@ enum KubectlError {
 }
 
 fn prepare(cx: &Context, cluster: &str, arguments: &[String]) -> Result<Command, CommandError> {
-    let program: Utf8PathBuf = cx.host_program("kubectl", &Progress::new(cx.output))?;
-    let mut command = Command::new(program);
+    let mut command = Command::new(cx.kubectl(cluster)?);
     command.args(arguments).env("KUBECONFIG", cx.dirs.assets(cluster).join(KUBECONFIG));
     Ok(command)
 }

@@ -23,6 +23,10 @@ pub struct RenderArgs {
 
 pub fn run(cx: &Context, args: &RenderArgs) -> Result<ExitCode, CommandError> {
     let config = args.config.load(cx)?;
+    if !asset_dir::is_free(&args.assets)? {
+        return Err(CommandError::usage(format!("`{}` holds other things than a rendering", args.assets))
+            .hint("name an empty directory, or one that `kayak render` wrote; nothing was written"));
+    }
     let assets = render(&config, &args.assets)?;
     asset_dir::write(&args.assets, &assets)?;
     report::note(&format!("wrote {} files to {}", assets.files.len(), args.assets));

@@ -2,9 +2,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use kayak_core::assets::Assets;
-use kayak_core::plan::{PhaseId, Plan, lint, plan};
+use kayak_core::object::ObjectId;
+use kayak_core::plan::{Fact, ObjectSeen, Observed, PhaseId, Plan, lint, plan};
 use kayak_engine::asset_dir;
 use kayak_engine::cluster::ClusterHandle;
+use kayak_engine::event::Event;
 use kayak_engine::execute::Executor;
 use kayak_engine::observe::observe;
 use kayak_engine::store::Store;
@@ -78,14 +80,14 @@ async fn execute(
     how: &BringUpArgs,
     progress: &Progress,
 ) -> Result<bool, CommandError> {
-    let plan = decide(cluster).await?;
+    let plan = decide(cluster, progress).await?;
     let tell = |event| progress.event(&event);
     let patience = Duration::from_secs(how.patience);
     let executor = Executor { cluster, store, tell: &tell, patience };
     for phase in &plan.phases {
         if how.until.is_some_and(|last| phase.id > last) {
             report::note(&format!(
-                "stopped after `{}`; `kayak up` goes on from here",
+                "stopped after `{}`; the same command without `--until` goes on from here",
                 how.until.unwrap_or(phase.id)
             ));
             return Ok(false);
@@ -101,7 +103,7 @@ async fn execute(
     Ok(true)
 }
 
-async fn decide(cluster: &ClusterHandle) -> Result<Plan, CommandError> {
+async fn decide(cluster: &ClusterHandle, progress: &Progress) -> Result<Plan, CommandError> {
     let seen = observe(cluster).await?;
     let ids: Vec<_> = cluster.assets.objects()?.iter().map(kayak_core::object::Object::id).collect();
     let plan = plan(&cluster.assets.cluster, &ids, &seen);
@@ -110,8 +112,19 @@ async fn decide(cluster: &ClusterHandle) -> Result<Plan, CommandError> {
         return Err(CommandError::usage(format!("refused to execute a plan that {note}"))
             .hint("this is a bug in kayak; nothing was changed"));
     }
+    let edited = edited_by_owner(&seen);
+    if !edited.is_empty() {
+        progress.event(&Event::LeftAlone { objects: edited });
+    }
     tracing::info!("plan:\n{plan}");
     Ok(plan)
+}
+
+/// Objects whose fields somebody else set otherwise: they are listed at every run.
+fn edited_by_owner(seen: &Observed) -> Vec<ObjectId> {
+    let Fact::Known(api) = &seen.api else { return Vec::new() };
+    let edited = api.objects.iter().filter(|(_, object)| **object == ObjectSeen::EditedByOwner);
+    edited.map(|(id, _)| id.clone()).collect()
 }
 
 /// What there is now, and what to try next.
@@ -126,13 +139,14 @@ fn summary(cx: &Context, name: &str, start: Instant) -> Result<(), CommandError>
         report::data(&output);
         report::data("");
     }
+    let kayak = std::env::args().next().unwrap_or_else(|| "kayak".into());
     report::note(&format!("cluster `{name}` is up ({:.1} s). Try:", start.elapsed().as_secs_f64()));
     for command in [
-        "kayak kubectl -n kube-system get pods",
-        "kayak kubectl -n kube-system logs daemonset/kube-apiserver",
-        "kayak kubectl create deployment web --image=IMAGE   # after `kayak image load app.tar`",
+        "kubectl -n kube-system get pods",
+        "kubectl -n kube-system logs daemonset/kube-apiserver",
+        "image load app.tar",
     ] {
-        report::note(&format!("  {command}"));
+        report::note(&format!("  {kayak} {command}"));
     }
     Ok(())
 }

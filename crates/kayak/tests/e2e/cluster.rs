@@ -95,6 +95,19 @@ impl Cluster {
         state().join(&self.name).join("assets")
     }
 
+    /// The first process of the node, as the machine counts: known by its control group.
+    pub fn init_process(&self) -> rustix::process::Pid {
+        let group = format!("kayak/{}/", self.name);
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let init = entries.filter_map(|entry| {
+            let read = |name: &str| std::fs::read_to_string(entry.path().join(name)).ok();
+            let first =
+                read("cmdline")?.starts_with("/usr/bin/kayak\0init\0") && read("cgroup")?.contains(&group);
+            first.then(|| entry.file_name().to_str()?.parse().ok())?
+        });
+        init.min().and_then(rustix::process::Pid::from_raw).expect("the node runs")
+    }
+
     /// The address that clients use.
     pub fn api(&self) -> String {
         let server =

@@ -5,6 +5,17 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+/// Settings of the whole machine that a cluster changes: for its way out, and by its kubelet.
+const SETTINGS: [&str; 7] = [
+    "net/ipv4/ip_forward",
+    "vm/overcommit_memory",
+    "vm/panic_on_oom",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "kernel/keys/root_maxkeys",
+    "kernel/keys/root_maxbytes",
+];
+
 /// Mounts, links, routes, nftables tables, control groups, files and processes that kayak could leave.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inventory(BTreeSet<String>);
@@ -30,8 +41,10 @@ impl Inventory {
             let entries = fs::read_dir(directory).into_iter().flatten().flatten();
             found.extend(entries.map(|e| format!("file {}", e.path().display())));
         }
-        let forward = fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
-        found.insert(format!("sysctl net.ipv4.ip_forward {}", forward.trim()));
+        found.extend(SETTINGS.iter().map(|name| {
+            let value = fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
+            format!("setting {name} {}", value.trim())
+        }));
         found.extend(processes());
         Self(found)
     }

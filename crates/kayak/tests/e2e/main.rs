@@ -50,7 +50,9 @@ const SHARED: &[(&str, Scenario)] = &[
         "api_server_rolls_forward_and_back_without_a_lost_request",
         control_plane_is_ordinary::rolls_forward_and_back,
     ),
+    ("images_of_the_bundle_are_pinned", nodes_can_be_looked_into::images_of_the_bundle_are_pinned),
     ("supervised_units_come_back", nodes_can_be_looked_into::supervised_units_come_back),
+    ("a_node_that_lost_power_comes_back", nodes_can_be_looked_into::a_node_that_lost_power_comes_back),
 ];
 
 /// Scenarios that bring up clusters of their own, after the shared one is gone.

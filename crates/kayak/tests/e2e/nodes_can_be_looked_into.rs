@@ -51,6 +51,38 @@ pub fn serving_certificates(cluster: &Cluster) {
     cluster.wait_for(&["logs", "inside", "--tail=1"], |line| line.starts_with("requests "));
 }
 
+/// What nothing could be pulled again from must not be collected when the disk fills.
+pub fn images_of_the_bundle_are_pinned(cluster: &Cluster) {
+    let list = cluster.in_node(&["ctr", "--namespace=k8s.io", "images", "ls"]);
+    let own: Vec<_> =
+        list.lines().filter(|line| line.starts_with("kayak.local/") && !line.contains(":other ")).collect();
+    assert!(own.len() >= 5, "{list}");
+    for image in own {
+        assert!(image.contains("io.cri-containerd.pinned=pinned"), "{image}");
+    }
+}
+
+/// The whole node loses power; `kayak up` starts it from its disk and pivots again.
+pub fn a_node_that_lost_power_comes_back(cluster: &Cluster) {
+    cluster.kubectl(&["create", "configmap", "before-the-cut", "--from-literal=kept=yes"]);
+    let init = cluster.init_process();
+    rustix::process::kill_process(init, rustix::process::Signal::KILL).unwrap();
+    eventually("the node's end", || match rustix::process::test_kill_process(init) {
+        Err(_) => Ok(()),
+        Ok(()) => Err("it still runs".into()),
+    });
+    cluster.up(&[]);
+    let kept = cluster.kubectl(&["get", "configmap", "before-the-cut", "-o", "jsonpath={.data.kept}"]);
+    assert_eq!(kept, "yes");
+    cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    // The dead controller manager's lease has to run out before anybody corrects the addresses
+    // behind a service, and until then a connection may go nowhere.
+    let ask = ["exec", "deployment/web", "--", "timeout", "3", "wget", "-q", "-O", "-", "http://web/"];
+    cluster.wait_for(&ask, |page| page.contains("hello"));
+    let events = cluster.up(&["--output", "json"]);
+    assert_eq!(events.trim(), "", "nothing is left to do");
+}
+
 /// containerd, kubelet and the agent itself end and come back; pods do not notice.
 pub fn supervised_units_come_back(cluster: &Cluster) {
     let started = || {

@@ -9,6 +9,10 @@ pub fn refusals_touch_nothing() {
     let missing = scratch().join("missing.yaml");
     let empty = scratch().join("empty");
     std::fs::create_dir_all(&empty).unwrap();
+    let owners = scratch().join("owners");
+    std::fs::create_dir_all(owners.join("manifests")).unwrap();
+    std::fs::write(owners.join("manifests/mine.yaml"), "kind: Mine").unwrap();
+    let owners = owners.to_str().unwrap();
     let (config, missing, empty) =
         (config.to_str().unwrap(), missing.to_str().unwrap(), empty.to_str().unwrap());
     let cases: &[(&str, &[&str], &[&str])] = &[
@@ -19,6 +23,10 @@ pub fn refusals_touch_nothing() {
         ("", &["up", "--until", "tomorrow"], &["nodes, temporary"]),
         ("", &["start", "--assets", empty], &["kayak render"]),
         ("", &["--cluster", "nobody", "kubectl", "get", "nodes"], &["no cluster `nobody`", "kayak up"]),
+        ("", &["--cluster", "", "down", "--yes"], &["is no name"]),
+        ("", &["--cluster", "..", "down", "--yes"], &["is no name"]),
+        ("", &["--cluster", "a/b", "down", "--yes"], &["is no name"]),
+        ("", &["render", "-o", owners], &["nothing was written"]),
         ("", &["--cluster", "e2e", "down"], &["nothing was removed", "--yes"]),
     ];
     for (text, arguments, wanted) in cases {

@@ -122,7 +122,7 @@ pub(crate) fn link_tree(from: &Utf8Path, to: &Utf8Path) -> Result<(), LocalError
 
 /// Makes a hard link, or a copy where there can be none: link(2) refuses another mount, even of the
 /// same file system, and an inode that has as many links as the file system knows.
-pub(crate) fn link_or_copy(from: &Utf8Path, to: &Utf8Path) -> Result<(), LocalError> {
+fn link_or_copy(from: &Utf8Path, to: &Utf8Path) -> Result<(), LocalError> {
     let linked = fs::hard_link(from, to).or_else(|error| match Errno::from_io_error(&error) {
         Some(Errno::XDEV | Errno::MLINK | Errno::PERM) => copy(from, to),
         _ => Err(error),

@@ -9,6 +9,9 @@ use super::command::CommandError;
 /// Why the local driver failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
+    /// A name could lead out of kayak's own directories and control groups.
+    #[error("`{0}` is no name: 1 to 63 of a-z, 0-9 and -, neither beginning nor ending with -")]
+    Name(String),
     /// A program failed.
     #[error(transparent)]
     Command(#[from] CommandError),

@@ -7,9 +7,9 @@ use std::process::{ExitStatus, Stdio};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy};
 use tokio::process::{Child, Command};
 
-use super::Local;
 use super::command::{CommandError, describe};
 use super::error::LocalError;
+use super::{Local, paths};
 use crate::driver::{ExecIo, NodeId};
 
 impl Local {
@@ -19,6 +19,7 @@ impl Local {
         program: &[String],
         io: ExecIo<'_>,
     ) -> Result<i32, LocalError> {
+        paths::check_node(node)?;
         let runc = self.runc(&node.cluster)?;
         if !runc.knows(&node.name) {
             return Err(LocalError::NotRunning(node.name.clone()));

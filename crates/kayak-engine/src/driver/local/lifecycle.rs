@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use super::cgroup::{Hierarchies, Process};
 use super::container::{Overlay, Runc};
 use super::error::LocalError;
-use super::forwarding::Forwarding;
 use super::network::{self, Tools};
+use super::settings::Settings;
 use super::{Local, disk, image, oci, paths};
 use crate::driver::{ClusterSpec, NodeId, NodeSpec, NodeState, PERSISTENT};
 
@@ -40,6 +40,7 @@ struct NodeRecord {
 
 impl Local {
     pub(super) async fn prepare_cluster(&self, spec: &ClusterSpec) -> Result<(), LocalError> {
+        paths::check_name(&spec.name)?;
         let _shared = self.shared.lock().await;
         disk::create_directory(&self.paths.cluster(&spec.name), 0o700)?;
         let root = self.provide(&spec.name, &spec.image).await?;
@@ -51,7 +52,8 @@ impl Local {
     async fn connect(&self, cluster: &ClusterRecord) -> Result<(), LocalError> {
         let tools = Tools { root: self.paths.roots(&cluster.spec.name).join(&cluster.root) };
         tools.connect_cluster(&cluster.spec).await?;
-        let forwarding = Forwarding::of_machine(&self.paths.run);
+        Settings::of_kubelet(&self.paths.run).need(&cluster.spec.name)?;
+        let forwarding = Settings::forwarding(&self.paths.run);
         if cluster.spec.egress {
             forwarding.need(&cluster.spec.name)
         } else {
@@ -60,15 +62,18 @@ impl Local {
     }
 
     pub(super) async fn teardown_cluster(&self, cluster: &str) -> Result<(), LocalError> {
+        paths::check_name(cluster)?;
         match self.tools(cluster)? {
             Some(tools) => tools.disconnect_cluster(cluster).await?,
             None if network::is_link(&paths::bridge(cluster)) => return Err(self.no_tools()),
             None => {}
         }
-        Forwarding::of_machine(&self.paths.run).release(cluster)?;
         let groups = Hierarchies::find()?;
+        groups.kill(&paths::cluster_cgroup(cluster)).await?;
         groups.remove(&paths::cluster_cgroup(cluster)).await?;
         groups.remove_if_empty(paths::CGROUP)?;
+        Settings::forwarding(&self.paths.run).release(cluster)?;
+        Settings::of_kubelet(&self.paths.run).release(cluster)?;
         for directory in [self.paths.cluster_run(cluster), self.paths.cluster(cluster)] {
             disk::unmount_below(&directory)?;
             disk::remove(&directory)?;
@@ -79,16 +84,19 @@ impl Local {
 
     /// Lists a cluster's nodes by their directories, containers and control groups.
     pub(super) fn traces(&self, cluster: &str) -> Result<Vec<String>, LocalError> {
+        paths::check_name(cluster)?;
         let mut names = disk::names(&self.paths.nodes(cluster))?;
         names.extend(disk::names(&self.paths.runc(cluster))?);
         names.extend(disk::names(&self.paths.nodes_run(cluster))?);
         names.extend(Hierarchies::find()?.children(&paths::cluster_cgroup(cluster))?);
+        names.retain(|name| paths::valid_name(name));
         names.sort();
         names.dedup();
         Ok(names)
     }
 
     pub(super) async fn create_node(&self, spec: &NodeSpec) -> Result<(), LocalError> {
+        paths::check_node(&spec.id)?;
         let _shared = self.shared.lock().await;
         let root = self.provide(&spec.id.cluster, &spec.image).await?;
         for directory in PERSISTENT {
@@ -105,6 +113,7 @@ impl Local {
     }
 
     pub(super) async fn start_node(&self, node: &NodeId) -> Result<(), LocalError> {
+        paths::check_node(node)?;
         if matches!(self.node_state(node).await?, NodeState::Running { .. }) {
             return Ok(());
         }
@@ -133,7 +142,9 @@ impl Local {
         overlay.reset()?;
         let programs = overlay.upper().join("usr/bin");
         disk::create_directory(&programs, 0o755)?;
-        disk::link_or_copy(&self.kayak, &programs.join("kayak"))?;
+        let program = programs.join("kayak");
+        // No link: root in the node could write to what root runs on the machine.
+        std::fs::copy(&self.kayak, &program).map_err(LocalError::write(&program))?;
 
         let path = self.paths.console(node);
         let console = OpenOptions::new().create(true).append(true).open(&path);
@@ -166,6 +177,7 @@ impl Local {
     }
 
     pub(super) async fn node_state(&self, node: &NodeId) -> Result<NodeState, LocalError> {
+        paths::check_node(node)?;
         let runc = self.runc(&node.cluster)?;
         if let Some(pid) = runc.running(&node.name).await? {
             return Ok(NodeState::Running { pid: Some(pid) });
@@ -175,6 +187,7 @@ impl Local {
     }
 
     pub(super) async fn stop_node(&self, node: &NodeId) -> Result<(), LocalError> {
+        paths::check_node(node)?;
         // runc may be the very thing that is broken, and what follows does not need it.
         let running = self.runc(&node.cluster)?.running(&node.name).await;
         let running = running.unwrap_or_else(|error| {

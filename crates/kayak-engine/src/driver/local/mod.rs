@@ -12,12 +12,12 @@ pub(crate) mod disk;
 mod error;
 mod exec;
 mod files;
-mod forwarding;
 pub(crate) mod image;
 mod lifecycle;
 mod network;
 pub(crate) mod oci;
 pub(crate) mod paths;
+mod settings;
 
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -49,7 +49,7 @@ impl Local {
         let mut clusters = Hierarchies::find()?.children(paths::CGROUP)?;
         clusters.extend(disk::names(&self.paths.state)?);
         clusters.extend(disk::names(&self.paths.run)?);
-        clusters.retain(|name| !name.starts_with('.'));
+        clusters.retain(|name| paths::valid_name(name));
         clusters.sort();
         clusters.dedup();
         Ok(clusters)
@@ -61,6 +61,7 @@ impl Local {
         node: &NodeId,
         path: &'a Utf8Path,
     ) -> Result<(Utf8PathBuf, &'a Utf8Path), LocalError> {
+        paths::check_node(node)?;
         let found = PERSISTENT.iter().find_map(|root| {
             let rest = path.strip_prefix(root).ok()?;
             Some((self.paths.persistent(node, root.as_ref()), rest))
@@ -164,7 +165,7 @@ impl Driver for Local {
     }
 
     async fn console(&self, node: &NodeId) -> Result<String, DriverError> {
-        match disk::read(&self.paths.console(node)) {
+        match paths::check_node(node).and_then(|()| disk::read(&self.paths.console(node))) {
             Ok(text) => Ok(command::tail(&text.unwrap_or_default())),
             Err(source) => Err(DriverError::Console { node: node.name.clone(), source: source.into() }),
         }
@@ -172,5 +173,31 @@ impl Driver for Local {
 
     fn directory(&self, node: &NodeId, persistent: &Utf8Path) -> Option<Utf8PathBuf> {
         PERSISTENT.iter().any(|known| *known == persistent).then(|| self.paths.persistent(node, persistent))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_leads_elsewhere_is_refused_before_anything_happens() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(scratch.path()).unwrap();
+        let paths = Paths { state: root.join("state"), run: root.join("run"), cache: root.join("cache") };
+        std::fs::create_dir(&paths.state).unwrap();
+        let driver = Local::new(paths.clone(), "/bin/true".into());
+        for name in ["", ".", "..", "a/b", "A"] {
+            assert!(driver.teardown(name).await.is_err(), "{name}");
+            assert!(driver.nodes(name).await.is_err(), "{name}");
+            for node in [NodeId::new(name, "n"), NodeId::new("c", name)] {
+                assert!(driver.start(&node).await.is_err(), "{name}");
+                assert!(driver.stop(&node).await.is_err(), "{name}");
+                assert!(driver.remove(&node).await.is_err(), "{name}");
+                assert!(driver.state(&node).await.is_err(), "{name}");
+                assert!(driver.get(&node, "/var/x".into()).await.is_err(), "{name}");
+            }
+        }
+        assert!(paths.state.is_dir());
     }
 }

@@ -206,7 +206,8 @@ fn pass_on(cluster: &ClusterSpec, reject: &str) -> String {
     for (family, ranges) in by_family([&cluster.node_range]) {
         let _ = write!(
             text,
-            "    iifname \"{bridge}\" {family} saddr != {{ {range} }} drop\n\
+            "    iifname \"{bridge}\" {family} saddr {{ {range} }} accept\n\
+             \x20   iifname \"{bridge}\" drop\n\
              \x20   oifname \"{bridge}\" ct state established,related accept\n\
              \x20   oifname \"{bridge}\" drop\n\
              \x20 }}\n\

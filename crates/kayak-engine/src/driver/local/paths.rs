@@ -3,6 +3,7 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use sha2::{Digest as _, Sha256};
 
+use super::error::LocalError;
 use crate::driver::NodeId;
 
 /// The directories that everything of the local driver is below.
@@ -74,6 +75,28 @@ impl Paths {
     }
 }
 
+/// Tells whether a cluster or node may be called this: names become parts of paths and of control
+/// groups, where `..` or nothing would mean what is not kayak's.
+pub(crate) fn valid_name(name: &str) -> bool {
+    let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = name.as_bytes();
+    bytes.len() <= 63
+        && bytes.first().is_some_and(alphanumeric)
+        && bytes.last().is_some_and(alphanumeric)
+        && bytes.iter().all(|byte| alphanumeric(byte) || *byte == b'-')
+}
+
+/// Refuses what is no name.
+pub(crate) fn check_name(name: &str) -> Result<(), LocalError> {
+    if valid_name(name) { Ok(()) } else { Err(LocalError::Name(name.to_owned())) }
+}
+
+/// Refuses a node whose name or cluster's name is none.
+pub(crate) fn check_node(node: &NodeId) -> Result<(), LocalError> {
+    check_name(&node.cluster)?;
+    check_name(&node.name)
+}
+
 /// Where a cache has images unpacked for the machine.
 pub(crate) fn unpacked(cache: &Utf8Path) -> Utf8PathBuf {
     cache.join("rootfs")
@@ -140,6 +163,19 @@ mod tests {
         assert_ne!(link(&node), link(&NodeId::new("home", "controller-1")));
         assert_eq!(link_address("x").len(), 17);
         assert!(metric("home") >= 0xf000_0000);
+    }
+
+    #[test]
+    fn a_name_leads_nowhere_else() {
+        let long = "a".repeat(64);
+        for name in ["", ".", "..", "a/b", "A", "-a", "a-", "a.b", "a\0", "ä", &long] {
+            assert!(!valid_name(name), "{name}");
+            assert!(check_node(&NodeId::new("c", name)).is_err());
+            assert!(check_node(&NodeId::new(name, "n")).is_err());
+        }
+        for name in ["a", "7", "worker-1", &long[1..]] {
+            assert!(valid_name(name), "{name}");
+        }
     }
 
     #[test]

@@ -1,0 +1,169 @@
+//! Settings of the machine that clusters change: remembered before, and put back when the last
+//! cluster that changes them is gone.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use rustix::fs::FlockOperation;
+
+use super::disk;
+use super::error::LocalError;
+
+/// Where the kernel has them.
+const ROOT: &str = "/proc/sys";
+
+/// What every kubelet sets for itself, in a container too, since these are not a namespace's:
+/// `setupKernelTunables` of its container manager.
+const KUBELET: &[&str] = &[
+    "vm/overcommit_memory",
+    "vm/panic_on_oom",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "kernel/keys/root_maxkeys",
+    "kernel/keys/root_maxbytes",
+];
+
+/// Whether the machine forwards packets.
+const FORWARDING: &[&str] = &["net/ipv4/ip_forward"];
+
+/// Settings that are changed and put back together. Who changes them, and what they were before,
+/// are files in a directory that, like the settings, does not outlive the machine's restart.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    directory: Utf8PathBuf,
+    root: Utf8PathBuf,
+    names: &'static [&'static str],
+    /// What they are set to; `None` if the nodes do that.
+    value: Option<&'static str>,
+}
+
+impl Settings {
+    /// Those that nodes change.
+    pub(crate) fn of_kubelet(run: &Utf8Path) -> Self {
+        // No cluster's name begins with a dot.
+        Self { directory: run.join(".kubelet"), root: ROOT.into(), names: KUBELET, value: None }
+    }
+
+    /// The one that is switched on for clusters with egress.
+    pub(crate) fn forwarding(run: &Utf8Path) -> Self {
+        Self { directory: run.join(".forwarding"), root: ROOT.into(), names: FORWARDING, value: Some("1") }
+    }
+
+    /// Remembers the settings before a cluster changes them.
+    pub(crate) fn need(&self, cluster: &str) -> Result<(), LocalError> {
+        disk::create_directory(&self.needed_by(""), 0o755)?;
+        let _lock = self.lock()?;
+        for name in self.names {
+            // Not every kernel has all of them.
+            if disk::read(&self.before(name))?.is_none()
+                && let Some(now) = disk::read(&self.root.join(name))?
+            {
+                disk::write(&self.before(name), &now)?;
+            }
+        }
+        disk::write(&self.needed_by(cluster), b"")?;
+        let Some(value) = self.value else { return Ok(()) };
+        self.names.iter().try_for_each(|name| self.set(name, value.as_bytes()))
+    }
+
+    /// Puts the settings back if no other cluster changes them.
+    pub(crate) fn release(&self, cluster: &str) -> Result<(), LocalError> {
+        if disk::present(self.directory.metadata()).map_err(LocalError::read(&self.directory))?.is_none() {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        disk::remove(&self.needed_by(cluster))?;
+        if !disk::names(&self.needed_by(""))?.is_empty() {
+            return Ok(());
+        }
+        for name in self.names {
+            if let Some(before) = disk::read(&self.before(name))? {
+                self.set(name, &before)?;
+            }
+        }
+        disk::remove(&self.directory)
+    }
+
+    fn set(&self, name: &str, value: &[u8]) -> Result<(), LocalError> {
+        let path = self.root.join(name);
+        let now = std::fs::read(&path).map_err(LocalError::read(&path))?;
+        if now.trim_ascii() == value.trim_ascii() {
+            return Ok(());
+        }
+        // In place: it is no file that could be replaced.
+        std::fs::write(&path, value).map_err(LocalError::write(&path))
+    }
+
+    fn before(&self, name: &str) -> Utf8PathBuf {
+        self.directory.join(name.replace('/', "."))
+    }
+
+    fn needed_by(&self, cluster: &str) -> Utf8PathBuf {
+        self.directory.join("clusters").join(cluster)
+    }
+
+    /// Keeps other runs of kayak away, until the file is closed.
+    fn lock(&self) -> Result<std::fs::File, LocalError> {
+        let failed = |source| LocalError::Lock { path: self.directory.clone(), source };
+        let directory = std::fs::File::open(&self.directory).map_err(failed)?;
+        rustix::fs::flock(&directory, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
+        Ok(directory)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Settings in a scratch directory, all of them 0 at first.
+    fn machine(scratch: &tempfile::TempDir, of: fn(&Utf8Path) -> Settings) -> Settings {
+        let scratch = Utf8Path::from_path(scratch.path()).unwrap();
+        let machine = Settings { root: scratch.join("sys"), ..of(scratch) };
+        for name in machine.names {
+            let path = machine.root.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "0\n").unwrap();
+        }
+        machine
+    }
+
+    fn values(machine: &Settings) -> Vec<String> {
+        let paths = machine.names.iter().map(|name| machine.root.join(name));
+        paths.filter_map(|path| std::fs::read_to_string(path).ok()).collect()
+    }
+
+    #[test]
+    fn the_last_cluster_switches_forwarding_back() {
+        let scratch = tempfile::tempdir().unwrap();
+        let machine = machine(&scratch, Settings::forwarding);
+        machine.need("one").unwrap();
+        machine.need("one").unwrap();
+        machine.need("two").unwrap();
+        assert_eq!(values(&machine), ["1"]);
+        machine.release("one").unwrap();
+        assert_eq!(values(&machine), ["1"]);
+        machine.release("two").unwrap();
+        assert_eq!(values(&machine), ["0\n"]);
+        machine.release("two").unwrap();
+        assert!(!machine.directory.exists());
+    }
+
+    #[test]
+    fn what_kubelets_change_is_put_back() {
+        let scratch = tempfile::tempdir().unwrap();
+        let machine = machine(&scratch, Settings::of_kubelet);
+        let path = |name: &str| machine.root.join(name);
+        std::fs::remove_file(path("vm/panic_on_oom")).unwrap();
+        machine.need("one").unwrap();
+        assert_eq!(values(&machine), ["0\n"; 5]);
+        for name in ["vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops"] {
+            std::fs::write(path(name), "10\n").unwrap();
+        }
+        // A second cluster finds them changed.
+        machine.need("two").unwrap();
+        machine.release("one").unwrap();
+        assert_eq!(std::fs::read(path("kernel/panic")).unwrap(), b"10\n");
+        machine.release("two").unwrap();
+        assert_eq!(values(&machine), ["0\n"; 5]);
+        assert!(!path("vm/panic_on_oom").exists());
+        assert!(!machine.directory.exists());
+    }
+}
