@@ -10,7 +10,7 @@ use common::{assets, cluster};
 use kayak_core::object::{Object, ObjectId};
 use kayak_core::plan::{
     ApiSeen, Check, ContainerState, Fact, NodeSeen, Note, ObjectSeen, Observed, Phase, PhaseId, Plan, Step,
-    lint, plan,
+    lint, plan, temporary_mirrors,
 };
 
 const NODE: &str = "controller-0";
@@ -30,6 +30,7 @@ fn all_well() -> Observed {
         Check::NodeReady(NODE.into()),
         Check::SelfHostedInstance { node: NODE.into(), component: "kube-apiserver".into() },
     ]);
+    holding.extend(temporary_mirrors(NODE).map(Check::Absent));
     holding.extend(objects.iter().filter(|id| id.api_version == "apps/v1").cloned().map(Check::RolledOut));
     Observed {
         nodes: BTreeMap::from([(NODE.into(), node)]),

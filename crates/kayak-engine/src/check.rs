@@ -90,6 +90,7 @@ fn verdicts<'a>(cluster: &'a ClusterHandle, check: &'a Check) -> BoxStream<'a, V
         Check::TemporaryGone(node) => status(cluster, node, temporary_gone).boxed(),
         Check::ApiServes => api_serves(cluster).boxed(),
         Check::RolledOut(id) => object(cluster, id, move |seen| rolled_out(id, seen)),
+        Check::Absent(id) => absent(cluster, id),
         Check::NodeReady(name) => {
             let id = ObjectId {
                 api_version: "v1".into(),
@@ -195,4 +196,27 @@ fn object<'a>(
         Err(error) => Some(Verdict::NotYet(format!("the API does not tell: {error}"))),
     };
     watcher(api, only).default_backoff().filter_map(move |event| std::future::ready(verdict(event))).boxed()
+}
+
+/// Tells whether an object is there, now and when it goes.
+fn absent<'a>(cluster: &ClusterHandle, id: &ObjectId) -> BoxStream<'a, Verdict> {
+    let api = handle(cluster.client(), id);
+    let only = watcher::Config::default().fields(&format!("metadata.name={}", id.name));
+    let listed = || Verdict::NotYet("the API still lists it".into());
+    let mut there = false;
+    let verdict = move |event| match event {
+        Ok(watcher::Event::Init) => {
+            there = false;
+            None
+        }
+        Ok(watcher::Event::InitApply(_) | watcher::Event::Apply(_)) => {
+            there = true;
+            Some(listed())
+        }
+        Ok(watcher::Event::InitDone) => Some(if there { listed() } else { Verdict::Holds }),
+        Ok(watcher::Event::Delete(DynamicObject { .. })) => Some(Verdict::Holds),
+        Err(error) => Some(Verdict::NotYet(format!("the API does not tell: {error}"))),
+    };
+    let events = watcher(api, only).default_backoff().map(verdict);
+    events.filter_map(std::future::ready).boxed()
 }

@@ -130,7 +130,7 @@ impl ClusterHandle {
             }
             Check::SelfHostedInstance { node, component } => (Some(node.clone()), Some(component)),
             Check::RolledOut(id) => (first(), Some(&id.name)),
-            Check::ApiServes => (first(), None),
+            Check::ApiServes | Check::Absent(_) => (first(), None),
         };
         let Some(node) = node else { return Vec::new() };
         match self.unwell(&node, component).await {

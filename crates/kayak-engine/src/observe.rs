@@ -5,10 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use camino::Utf8Path;
 use futures::{StreamExt as _, stream};
 use kayak_core::assets::{AssetsError, Content, is_seed};
-use kayak_core::form::TEMPORARY;
-use kayak_core::host::MANIFEST_DIR;
 use kayak_core::object::Object;
-use kayak_core::plan::{ApiSeen, Check, ContainerState, Fact, NodeSeen, Observed};
+use kayak_core::plan::{ApiSeen, Check, ContainerState, Fact, NodeSeen, Observed, temporary_mirrors};
 
 use crate::api;
 use crate::check;
@@ -69,8 +67,9 @@ async fn observe_node(cluster: &ClusterHandle, name: &str) -> Result<NodeSeen, D
     }
     let mut temporary = false;
     for (path, _) in cluster.assets.temporary_files() {
-        if container != ContainerState::Absent && path.starts_with(&format!("{MANIFEST_DIR}/{TEMPORARY}")) {
-            temporary |= cluster.driver.get(&id, Utf8Path::new(&path)).await?.is_some();
+        // Its secrets count too: a run may have been cut off after the manifests went.
+        if container != ContainerState::Absent && !temporary {
+            temporary = cluster.driver.get(&id, Utf8Path::new(&path)).await?.is_some();
         }
     }
     Ok(NodeSeen { container, stale_files, temporary })
@@ -96,6 +95,8 @@ async fn observe_checks(cluster: &ClusterHandle, objects: &[Object], api: &Fact<
     }));
     if let Fact::Known(_) = api {
         checks.push(Check::ApiServes);
+        let controllers = cluster.assets.cluster.controllers();
+        checks.extend(controllers.flat_map(|n| temporary_mirrors(&n.name)).map(Check::Absent));
         checks.extend(nodes.iter().map(|n| Check::NodeReady(n.name.clone())));
         checks.extend(
             objects.iter().map(Object::id).filter(|id| id.api_version == "apps/v1").map(Check::RolledOut),

@@ -6,7 +6,7 @@ mod planner;
 
 pub use lint::{Note, lint};
 pub use phase::{Check, Phase, PhaseId, Plan, Step};
-pub use planner::plan;
+pub use planner::{plan, temporary_mirrors};
 
 use std::collections::{BTreeMap, BTreeSet};
 

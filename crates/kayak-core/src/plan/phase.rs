@@ -169,6 +169,8 @@ pub enum Check {
     },
     /// Nothing of the temporary control plane runs on this node any more.
     TemporaryGone(String),
+    /// The API lists this object no more.
+    Absent(ObjectId),
     /// The node is Ready.
     NodeReady(String),
 }
@@ -183,6 +185,7 @@ impl fmt::Display for Check {
                 write!(f, "a self-hosted {component} is ready on `{node}`")
             }
             Self::TemporaryGone(node) => write!(f, "the temporary control plane is gone from `{node}`"),
+            Self::Absent(id) => write!(f, "{id} is gone"),
             Self::NodeReady(node) => write!(f, "node `{node}` is Ready"),
         }
     }

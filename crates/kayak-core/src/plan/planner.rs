@@ -3,6 +3,7 @@
 use super::{Check, ContainerState, Fact, ObjectSeen, Observed, Phase, PhaseId, Plan, Step};
 use crate::cluster::{Cluster, Role};
 use crate::component::{apiserver, controller_manager, scheduler};
+use crate::form::TEMPORARY;
 use crate::object::ObjectId;
 
 /// The self-hosted control plane: what has to answer before the temporary one may go.
@@ -110,9 +111,21 @@ fn pivot(cluster: &Cluster, seen: &Observed, placed: bool) -> Phase {
     };
     let names: Vec<_> = cluster.controllers().map(|n| n.name.clone()).collect();
     let mut gate: Vec<_> = names.iter().cloned().map(Check::TemporaryGone).collect();
+    gate.extend(cluster.controllers().flat_map(|n| temporary_mirrors(&n.name)).map(Check::Absent));
     gate.push(Check::ApiServes);
     let steps = names.into_iter().filter(leaves).map(Step::RemoveTemporary).collect();
     Phase { id: PhaseId::Pivot, steps, gate }
+}
+
+/// What the API shows of a node's temporary control plane: the kubelet takes it back a moment after
+/// the pods have ended.
+pub fn temporary_mirrors(node: &str) -> impl Iterator<Item = ObjectId> {
+    CONTROL_PLANE.iter().map(move |component| ObjectId {
+        api_version: "v1".into(),
+        kind: "Pod".into(),
+        namespace: Some("kube-system".into()),
+        name: format!("{TEMPORARY}{component}-{node}"),
+    })
 }
 
 fn verify(cluster: &Cluster, objects: &[ObjectId]) -> Phase {
