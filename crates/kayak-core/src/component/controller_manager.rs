@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Component, Env, Instance, Workload, flags, instance_probes};
+use super::{Component, Env, Instance, Workload, elected, instance_probes};
 use crate::cluster::Cluster;
-use crate::instance::PLACEHOLDER;
 use crate::kubeconfig;
 use crate::pki::{Authority, KeyStore, MissingKey, Secret};
 
@@ -19,20 +18,10 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
     let file = |name: &str| format!("{dir}/{name}");
     let network = &cluster.config.network;
     let (pods, services) = (network.pods.to_string(), network.services.to_string());
-    let port = PORT.to_string();
-    let command = flags(
+    let command = elected(
         NAME,
+        PORT,
         &[
-            ("bind-address", PLACEHOLDER),
-            ("secure-port", &port),
-            ("profiling", "false"),
-            ("kubeconfig", &file("kubeconfig")),
-            ("authentication-kubeconfig", &file("kubeconfig")),
-            ("authorization-kubeconfig", &file("kubeconfig")),
-            ("tls-cert-file", &file("tls.crt")),
-            ("tls-private-key-file", &file("tls.key")),
-            ("client-ca-file", &file("ca.crt")),
-            ("requestheader-client-ca-file", &file("front-proxy-ca.crt")),
             ("cluster-name", cluster.name()),
             ("allocate-node-cidrs", "true"),
             ("cluster-cidr", &pods),
@@ -46,10 +35,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
             // default limit of 20 requests a second that alone takes more than four seconds.
             ("kube-api-qps", "100"),
             ("kube-api-burst", "200"),
-            // The one that leaves gives its lease back and the next one looks often: a hand-over
-            // takes a second instead of the lease's fifteen.
-            ("leader-elect", "true"),
-            ("leader-elect-retry-period", "1s"),
+            // The one that leaves gives its lease back.
             ("feature-gates", "ControllerManagerReleaseLeaderElectionLockOnExit=true"),
         ],
     );

@@ -12,6 +12,7 @@ pub mod scheduler;
 use std::collections::BTreeMap;
 
 use crate::cluster::Cluster;
+use crate::instance::PLACEHOLDER;
 use crate::object::Object;
 use crate::pki::{KeyStore, MissingKey, Secret};
 
@@ -168,6 +169,33 @@ fn flags(program: &str, flags: &[(&str, &str)]) -> Vec<String> {
         if value.is_empty() { format!("--{name}") } else { format!("--{name}={value}") }
     };
     std::iter::once(program.to_owned()).chain(flags.iter().map(render)).collect()
+}
+
+/// The command of a component of which one instance at a time is the leader, and all are clients of
+/// the API: the flags that such components have in common, then its own.
+fn elected(program: &str, port: u16, own: &[(&str, &str)]) -> Vec<String> {
+    let file = |name: &str| format!("{}/{name}", Component::secret_dir(program));
+    let (kubeconfig, port) = (file("kubeconfig"), port.to_string());
+    let mut command = flags(
+        program,
+        &[
+            ("bind-address", PLACEHOLDER),
+            ("secure-port", &port),
+            ("profiling", "false"),
+            ("kubeconfig", &kubeconfig),
+            ("authentication-kubeconfig", &kubeconfig),
+            ("authorization-kubeconfig", &kubeconfig),
+            ("tls-cert-file", &file("tls.crt")),
+            ("tls-private-key-file", &file("tls.key")),
+            ("client-ca-file", &file("ca.crt")),
+            ("requestheader-client-ca-file", &file("front-proxy-ca.crt")),
+            ("leader-elect", "true"),
+            // The next one looks often: a hand-over takes a second instead of the lease's fifteen.
+            ("leader-elect-retry-period", "1s"),
+        ],
+    );
+    command.extend(flags(program, own).split_off(1));
+    command
 }
 
 /// The three probes of a component whose instances each have an address of their own: an HTTPS

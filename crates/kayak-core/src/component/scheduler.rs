@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Component, Env, Instance, Workload, controller_manager::replicas, flags, instance_probes};
+use super::{Component, Env, Instance, Workload, controller_manager::replicas, elected, instance_probes};
 use crate::cluster::Cluster;
-use crate::instance::PLACEHOLDER;
 use crate::kubeconfig;
 use crate::pki::{Authority, KeyStore, MissingKey, Secret};
 
@@ -17,24 +16,7 @@ pub const PORT: u16 = 10259;
 pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, MissingKey> {
     let dir = Component::secret_dir(NAME);
     let file = |name: &str| format!("{dir}/{name}");
-    let port = PORT.to_string();
-    let command = flags(
-        NAME,
-        &[
-            ("bind-address", PLACEHOLDER),
-            ("secure-port", &port),
-            ("profiling", "false"),
-            ("kubeconfig", &file("kubeconfig")),
-            ("authentication-kubeconfig", &file("kubeconfig")),
-            ("authorization-kubeconfig", &file("kubeconfig")),
-            ("tls-cert-file", &file("tls.crt")),
-            ("tls-private-key-file", &file("tls.key")),
-            ("client-ca-file", &file("ca.crt")),
-            ("requestheader-client-ca-file", &file("front-proxy-ca.crt")),
-            ("leader-elect", "true"),
-            ("leader-elect-retry-period", "1s"),
-        ],
-    );
+    let command = elected(NAME, PORT, &[]);
     let tls = keys.pair("kube-scheduler-serving")?;
     Ok(Component {
         instance: Some(Instance::after_api(&file("ca.crt"))),
