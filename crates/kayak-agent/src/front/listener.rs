@@ -1,5 +1,6 @@
 //! Takes connections and finds each an instance.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,9 +21,20 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// An address may be given to the node a moment after the agent starts.
 const BIND_RETRY: Duration = Duration::from_millis(100);
 
-/// Listens on `address` for ever.
+/// Listens on `address` for ever, except while no instance may become ready: then the port is closed,
+/// as it would be without an agent, which clients take for what it is.
 pub(super) async fn run(address: SocketAddr, pool: Pool, board: Board) {
-    let listener = bind(address, &board).await;
+    loop {
+        pool.until(true).await;
+        let listener = bind(address, &board).await;
+        tokio::select! {
+            never = accept(&listener, address, &pool) => match never {},
+            () = pool.until(false) => {}
+        }
+    }
+}
+
+async fn accept(listener: &TcpListener, address: SocketAddr, pool: &Pool) -> Infallible {
     loop {
         match listener.accept().await {
             Ok((client, _)) => drop(tokio::spawn(serve(client, pool.clone()))),

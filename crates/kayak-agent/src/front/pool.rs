@@ -100,13 +100,23 @@ impl Pool {
 
     /// Whether an instance may become ready soon: one runs, or did a moment ago, or nobody knows.
     ///
-    /// Where none does, nobody is held: a kubelet that starts without an API asks for its Node
-    /// between two rounds of mounting volumes (`updateReconstructedFromNodeStatus`), and while that
-    /// question is held no static pod starts, etcd and the API server among them.
+    /// Where none does, nobody is held, and nobody listens: a kubelet that starts without an API asks
+    /// for its Node between two rounds of mounting volumes (`updateReconstructedFromNodeStatus`), and
+    /// while that question is held no static pod starts, etcd and the API server among them. A closed
+    /// port ends it at once; a connection that is accepted and closed is tried again for 10 s.
     pub(super) fn may_become_ready(&self) -> bool {
         let known = self.known.borrow();
         let came_and_went = known.last_ready.is_some_and(|at| at.elapsed() < COMES_BACK);
         known.running.as_ref().is_none_or(|running| !running.is_empty()) || came_and_went
+    }
+
+    /// Waits until [`Self::may_become_ready`] is as wanted.
+    pub(super) async fn until(&self, wanted: bool) {
+        let mut changes = self.subscribe();
+        while self.may_become_ready() != wanted {
+            // The end of hope is no event: it comes by itself.
+            let _either = tokio::time::timeout(COMES_BACK, changes.changed()).await;
+        }
     }
 
     pub(super) fn add(&self, uid: &str, pod: &str, address: SocketAddr) {

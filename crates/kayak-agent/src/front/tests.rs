@@ -175,6 +175,16 @@ impl World {
         drop(settled.expect("the ready instances change in time").unwrap());
     }
 
+    /// Waits until connections are accepted, or refused.
+    async fn listens(&self, wanted: bool) {
+        let settled = async {
+            while TcpStream::connect(self.address).await.is_ok() != wanted {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(5), settled).await.expect("the port opens or closes in time");
+    }
+
     /// Opens a connection and returns whom it reached, or an empty name.
     async fn connect(&self) -> (String, Lines<BufReader<TcpStream>>) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
@@ -207,6 +217,17 @@ async fn a_connection_is_held_until_an_instance_is_ready() {
     let asked = Instant::now();
     assert_eq!(connect.await.0, "late");
     assert!(asked.elapsed() < Duration::from_millis(300));
+}
+
+#[tokio::test]
+async fn nobody_listens_where_no_instance_may_come() {
+    let world = World::new(17020).await;
+    world.running(&[]);
+    world.listens(false).await;
+    let instance = world.start("first", 200).await;
+    world.running(&[&instance]);
+    world.listens(true).await;
+    assert_eq!(world.connect().await.0, "first");
 }
 
 #[tokio::test]
