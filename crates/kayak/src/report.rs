@@ -89,7 +89,7 @@ pub fn confirm(question: &str) -> bool {
 }
 
 /// Waits for the return key; without a terminal goes on at once.
-pub fn wait_for_key() {
+fn wait_for_key() {
     if std::io::stdin().is_terminal() {
         eprintln!("{}", "press return to go on".dimmed());
         let mut line = String::new();
@@ -196,6 +196,11 @@ impl Progress {
                 self.line(&format!("{} {what} failed after {:.1} s", "✗".red(), took.as_secs_f64()));
             }
         }
+    }
+
+    /// Waits for the return key, the moving line taken away meanwhile.
+    pub fn wait_for_key(&self) {
+        self.bar.suspend(wait_for_key);
     }
 
     /// Tells, before a phase, what it is for and how it is done by hand.

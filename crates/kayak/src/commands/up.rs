@@ -97,7 +97,7 @@ async fn execute(
         }
         executor.phase(phase).await?;
         if how.step {
-            report::wait_for_key();
+            progress.wait_for_key();
         }
     }
     Ok(true)
