@@ -19,8 +19,6 @@ pub mod v1 {
 
 /// The client of the runtime's pods and containers.
 pub type RuntimeClient = v1::runtime_service_client::RuntimeServiceClient<Channel>;
-/// The client of the runtime's images.
-pub type ImageClient = v1::image_service_client::ImageServiceClient<Channel>;
 
 /// The label with the UID of the pod a container or sandbox belongs to.
 pub const POD_UID: &str = "io.kubernetes.pod.uid";
@@ -47,11 +45,6 @@ pub async fn connect(socket: impl AsRef<Path>) -> Result<RuntimeClient, ConnectE
     // Answers grow with the number of containers; the default of 4 MiB is upstream's old limit,
     // which the kubelet raised to 16 MiB (cri-client's maxMsgSize) after lists broke it.
     Ok(RuntimeClient::new(channel(socket.as_ref()).await?).max_decoding_message_size(16 << 20))
-}
-
-/// Connects to the images of the runtime that listens on `socket`.
-pub async fn connect_images(socket: impl AsRef<Path>) -> Result<ImageClient, ConnectError> {
-    Ok(ImageClient::new(channel(socket.as_ref()).await?).max_decoding_message_size(16 << 20))
 }
 
 async fn channel(socket: &Path) -> Result<Channel, ConnectError> {

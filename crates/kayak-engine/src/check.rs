@@ -182,41 +182,47 @@ fn object<'a>(
     id: &ObjectId,
     judge: impl Fn(Option<&Value>) -> Verdict + Send + 'a,
 ) -> BoxStream<'a, Verdict> {
-    let api = handle(cluster.client(), id);
-    let only = watcher::Config::default().fields(&format!("metadata.name={}", id.name));
     let look = move |object: DynamicObject| {
         let mut value = object.data;
         value["metadata"] = serde_json::to_value(object.metadata).unwrap_or_default();
         judge(Some(&value))
     };
-    let verdict = move |event| match event {
-        Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => Some(look(object)),
-        Ok(watcher::Event::Delete(_)) => Some(Verdict::NotYet("it was deleted".into())),
-        Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
-        Err(error) => Some(Verdict::NotYet(format!("the API does not tell: {error}"))),
-    };
-    watcher(api, only).default_backoff().filter_map(move |event| std::future::ready(verdict(event))).boxed()
+    changes(cluster, id, move |event| match event {
+        watcher::Event::InitApply(object) | watcher::Event::Apply(object) => Some(look(object)),
+        watcher::Event::Delete(_) => Some(Verdict::NotYet("it was deleted".into())),
+        watcher::Event::Init | watcher::Event::InitDone => None,
+    })
 }
 
 /// Tells whether an object is there, now and when it goes.
 fn absent<'a>(cluster: &ClusterHandle, id: &ObjectId) -> BoxStream<'a, Verdict> {
-    let api = handle(cluster.client(), id);
-    let only = watcher::Config::default().fields(&format!("metadata.name={}", id.name));
     let listed = || Verdict::NotYet("the API still lists it".into());
     let mut there = false;
-    let verdict = move |event| match event {
-        Ok(watcher::Event::Init) => {
+    changes(cluster, id, move |event| match event {
+        watcher::Event::Init => {
             there = false;
             None
         }
-        Ok(watcher::Event::InitApply(_) | watcher::Event::Apply(_)) => {
+        watcher::Event::InitApply(_) | watcher::Event::Apply(_) => {
             there = true;
             Some(listed())
         }
-        Ok(watcher::Event::InitDone) => Some(if there { listed() } else { Verdict::Holds }),
-        Ok(watcher::Event::Delete(DynamicObject { .. })) => Some(Verdict::Holds),
+        watcher::Event::InitDone => Some(if there { listed() } else { Verdict::Holds }),
+        watcher::Event::Delete(_) => Some(Verdict::Holds),
+    })
+}
+
+/// Follows one object; what the API does not tell is not known, and is followed anew.
+fn changes<'a>(
+    cluster: &ClusterHandle,
+    id: &ObjectId,
+    mut judge: impl FnMut(watcher::Event<DynamicObject>) -> Option<Verdict> + Send + 'a,
+) -> BoxStream<'a, Verdict> {
+    let only = watcher::Config::default().fields(&format!("metadata.name={}", id.name));
+    let events = watcher(handle(cluster.client(), id), only).default_backoff();
+    let verdicts = events.map(move |event| match event {
+        Ok(event) => judge(event),
         Err(error) => Some(Verdict::NotYet(format!("the API does not tell: {error}"))),
-    };
-    let events = watcher(api, only).default_backoff().map(verdict);
-    events.filter_map(std::future::ready).boxed()
+    });
+    verdicts.filter_map(std::future::ready).boxed()
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::ConfigMap;
+use kayak_core::access::NODES_CONFIG_MAP;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::json;
@@ -21,9 +22,6 @@ use crate::cluster::{self, ApiError, ClusterError};
 use crate::status::Board;
 use rule::Decision;
 
-/// The `ConfigMap` in `kube-system` with each node's names and addresses, which only kayak writes.
-/// A Node's own list of addresses is the kubelet's to write, and proves nothing.
-const NODES: &str = "kayak-nodes";
 const SIGNER: &str = "kubernetes.io/kubelet-serving";
 const RETRY: Duration = Duration::from_secs(1);
 const SUBJECT: &str = "approver";
@@ -35,7 +33,7 @@ enum ApproverError {
     Cluster(ClusterError),
     #[error("failed to watch certificate signing requests")]
     Requests(#[source] ApiError),
-    #[error("failed to watch the ConfigMap `{NODES}`")]
+    #[error("failed to watch the ConfigMap `{NODES_CONFIG_MAP}`")]
     Nodes(#[source] ApiError),
     #[error("failed to decide on the request `{name}`")]
     Decide {
@@ -63,7 +61,8 @@ async fn follow(kubeconfig: &str, board: &Board) -> Result<Infallible, ApproverE
     let maps: Api<ConfigMap> = Api::namespaced(client, "kube-system");
     let of_kubelets = watcher::Config::default().fields(&format!("spec.signerName={SIGNER}"));
     let mut incoming = pin!(watcher(requests.clone(), of_kubelets));
-    let mut maps = pin!(watcher::watch_object(maps, NODES));
+    // Not the Node's own list of addresses: that is the kubelet's to write, and proves nothing.
+    let mut maps = pin!(watcher::watch_object(maps, NODES_CONFIG_MAP));
     let mut desk = Desk { requests, board, pending: BTreeMap::new(), listed: false, nodes: None };
     loop {
         tokio::select! {

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use kayak_core::host::MANIFEST_DIR;
 use kayak_core::node::{BINARY_DIR, CNI_CONFIG_DIR, LOG_DIR, NodeConfig, RESOLV_CONF};
 
 use crate::write;
@@ -12,15 +13,8 @@ use crate::write;
 const MACHINE_ID: &str = "/var/lib/kayak/machine-id";
 
 /// What others expect to be there: containerd watches the CNI directory from its start on.
-const DIRECTORIES: &[&str] = &[
-    BINARY_DIR,
-    CNI_CONFIG_DIR,
-    LOG_DIR,
-    "/etc/kubernetes/manifests",
-    "/run/kayak",
-    "/var/lib/kayak",
-    "/var/lib/kubelet",
-];
+const DIRECTORIES: &[&str] =
+    &[BINARY_DIR, CNI_CONFIG_DIR, LOG_DIR, MANIFEST_DIR, "/run/kayak", "/var/lib/kayak", "/var/lib/kubelet"];
 
 /// Why a file of the node is not in place.
 #[derive(Debug, thiserror::Error)]
