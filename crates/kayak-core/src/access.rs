@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{API_PORT, Cluster, Node};
 use crate::form::CONTROLLER_LABEL;
-use crate::object::Object;
+use crate::object::{Object, ObjectId};
 
 /// Builds an object from a literal of this crate, which always has what an object needs.
 #[expect(
@@ -106,6 +106,26 @@ pub fn rights() -> Vec<Object> {
 /// The ConfigMap in `kube-system` that names every node's addresses: node name to a comma-separated list.
 pub const NODES_CONFIG_MAP: &str = "kayak-nodes";
 
+/// The ConfigMap in `kube-system` with the cluster's configuration as it was last applied.
+pub const CONFIG_MAP: &str = "kayak-config";
+/// The key in [`CONFIG_MAP`].
+pub const CONFIG_KEY: &str = "cluster.yaml";
+
+/// Which object [`CONFIG_MAP`] is.
+pub fn configuration() -> ObjectId {
+    ObjectId {
+        api_version: "v1".into(),
+        kind: "ConfigMap".into(),
+        namespace: Some("kube-system".into()),
+        name: CONFIG_MAP.into(),
+    }
+}
+
+/// Whether an object is the one that holds the configuration.
+pub fn is_configuration(id: &ObjectId) -> bool {
+    *id == configuration()
+}
+
 /// What kayak alone may say: which nodes are controllers, which names and addresses a node has, and
 /// where the API is.
 pub fn facts(cluster: &Cluster) -> Vec<Object> {
@@ -122,6 +142,12 @@ pub fn facts(cluster: &Cluster) -> Vec<Object> {
             "kind": "ConfigMap",
             "metadata": { "name": NODES_CONFIG_MAP, "namespace": "kube-system" },
             "data": nodes,
+        })),
+        object(json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": { "name": CONFIG_MAP, "namespace": "kube-system" },
+            "data": { CONFIG_KEY: cluster.source },
         })),
         object(json!({
             "apiVersion": "discovery.k8s.io/v1",

@@ -1,6 +1,10 @@
 //! Everything kayak writes for a cluster, as one map from path to content: hence diffable, and
 //! editable by hand between `kayak render` and `kayak start`.
 
+mod by_hand;
+
+pub use by_hand::{Edited, RENDERED, Rendered};
+
 use std::collections::BTreeMap;
 
 use camino::Utf8Path;
@@ -98,6 +102,8 @@ impl Assets {
                 files.insert(format!("nodes/{}{path}", node.name), content);
             }
         }
+        let rendered = serde_json::to_vec_pretty(&Rendered::of(&files)).unwrap_or_default();
+        files.insert(RENDERED.into(), Content::File(rendered));
         Ok(Self { cluster: cluster.clone(), files })
     }
 
@@ -118,9 +124,18 @@ impl Assets {
             let text = std::str::from_utf8(bytes).map_err(|_| AssetsError::NotText(path.into()))?;
             let parsed = Object::parse_all(text)
                 .map_err(|source| AssetsError::Manifest { path: path.into(), source })?;
-            objects.extend(parsed);
+            // Whoever edited a manifest by hand did not compute its digest.
+            objects.extend(parsed.into_iter().map(Object::stamped));
         }
         Ok(objects)
+    }
+
+    /// Returns what was rendered, to tell edits from it; empty if that was not written down.
+    pub fn rendered(&self) -> Rendered {
+        match self.files.get(RENDERED) {
+            Some(Content::File(bytes)) => serde_json::from_slice(bytes).unwrap_or_default(),
+            Some(Content::Link(_)) | None => Rendered::default(),
+        }
     }
 
     /// Returns the files of a node by their absolute path there.
@@ -183,6 +198,9 @@ fn manifests(cluster: &Cluster, keys: &KeyStore) -> Result<Vec<(String, Vec<Obje
     for component in &components {
         let workload = form::workload(component).into_iter().collect();
         manifests.push((format!("20-{}", component.name), workload));
+    }
+    for (_, objects) in &mut manifests {
+        *objects = std::mem::take(objects).into_iter().map(|o| o.labelled().stamped()).collect();
     }
     Ok(manifests)
 }

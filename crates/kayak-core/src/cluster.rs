@@ -60,6 +60,8 @@ pub struct Node {
 pub struct Cluster {
     /// What the owner wished.
     pub config: Config,
+    /// The same in the owner's words, comments included: the text of `cluster.yaml`.
+    pub source: String,
     /// What it runs.
     pub images: Images,
     /// Its nodes, controllers first.
@@ -69,8 +71,9 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Resolves a configuration; `machine_nameservers` are those the machine uses itself.
-    pub fn resolve(config: Config, images: Images, machine_nameservers: &[IpAddr]) -> Self {
+    /// Resolves a configuration that was read from `source`; `machine_nameservers` are those the machine
+    /// uses itself.
+    pub fn resolve(config: Config, source: &str, images: Images, machine_nameservers: &[IpAddr]) -> Self {
         let nameservers = if config.network.egress {
             config.network.nameservers.clone().unwrap_or_else(|| machine_nameservers.to_vec())
         } else {
@@ -87,6 +90,7 @@ impl Cluster {
             // Nodes have no IPv6 yet, so a name server with such an address would only cost time.
             nameservers: nameservers.into_iter().filter(|ip| !ip.is_loopback() && ip.is_ipv4()).collect(),
             config,
+            source: source.into(),
             images,
             nodes,
         }

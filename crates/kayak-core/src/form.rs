@@ -46,7 +46,10 @@ pub fn temporary_pod(component: &Component) -> Value {
 
 /// Renders a component as a static pod that stays.
 pub fn static_pod(component: &Component) -> Value {
-    pod(component.name, &labels(component), &pod_spec(component, Form::Static))
+    let mut pod = pod(component.name, &labels(component), &pod_spec(component, Form::Static));
+    // The kubelet starts it anew when its certificates change, as when a flag does.
+    pod["metadata"]["annotations"] = json!({ "kayak/inputs": inputs(component) });
+    pod
 }
 
 fn pod(name: &str, labels: &Value, spec: &Value) -> Value {

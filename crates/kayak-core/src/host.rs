@@ -21,6 +21,8 @@ const KUBELET_KUBECONFIG: &str = "/etc/kubernetes/kubelet/kubeconfig";
 const AGENT_KUBECONFIG: &str = "/etc/kubernetes/kayak/kubeconfig";
 const CONTAINERD_CONFIG: &str = "/etc/kubernetes/containerd/config.toml";
 const CA_FILE: &str = "/etc/kubernetes/pki/ca.crt";
+/// Where a controller keeps the cluster's configuration as it was last applied.
+pub const CLUSTER_CONFIG: &str = "/etc/kubernetes/kayak/cluster.yaml";
 /// Where the kubelet keeps the certificates that it renews itself.
 pub const KUBELET_PKI: &str = "/var/lib/kubelet/pki";
 /// Where the kubelet finds static pods.
@@ -61,6 +63,7 @@ pub fn files(
         );
     }
     if node.role == Role::Controller {
+        files.insert(CLUSTER_CONFIG.into(), text(cluster.source.clone()));
         let agent = format!("{}-agent", node.name);
         let local = Cluster::local_api_url();
         let agent = kubeconfig::embedded(cluster.name(), &local, keys, &agent)?;

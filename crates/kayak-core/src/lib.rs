@@ -6,6 +6,7 @@ pub mod assets;
 pub mod cluster;
 pub mod component;
 pub mod config;
+pub mod fields;
 pub mod form;
 pub mod host;
 pub mod instance;

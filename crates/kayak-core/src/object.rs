@@ -3,7 +3,14 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+/// The label of what kayak alone makes.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The annotation with the digest of an object as kayak applied it. While it is the one that kayak
+/// would write again, whatever differs in the cluster was changed by somebody else.
+pub const APPLIED: &str = "kayak/applied";
 
 /// Which object: enough to find it in the API.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,6 +23,14 @@ pub struct ObjectId {
     pub namespace: Option<String>,
     /// Its name.
     pub name: String,
+}
+
+impl ObjectId {
+    /// Whether people mean this object by `deployment/coredns` or `deployment/kube-system/coredns`.
+    pub fn is_called(&self, name: &str) -> bool {
+        let short = format!("{}/{}", self.kind, self.name);
+        name.eq_ignore_ascii_case(&short) || name.eq_ignore_ascii_case(&self.to_string())
+    }
 }
 
 impl fmt::Display for ObjectId {
@@ -66,6 +81,46 @@ impl Object {
         &self.0
     }
 
+    /// Takes a field out, see [`crate::fields`]; says whether it was there.
+    pub fn remove(&mut self, field: &str) -> bool {
+        crate::fields::remove(&mut self.0, field)
+    }
+
+    /// Labels the object as kayak's own. Nodes and namespaces are not: others make them too.
+    #[must_use]
+    pub fn labelled(mut self) -> Self {
+        if !matches!(self.id().kind.as_str(), "Node" | "Namespace") {
+            self.0["metadata"]["labels"][MANAGED_BY] = json!("kayak");
+        }
+        self
+    }
+
+    /// Writes the digest of all the rest into the object's annotation [`APPLIED`].
+    #[must_use]
+    pub fn stamped(mut self) -> Self {
+        if let Some(metadata) = self.0["metadata"].as_object_mut()
+            && let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut)
+        {
+            annotations.remove(APPLIED);
+            if annotations.is_empty() {
+                metadata.remove("annotations");
+            }
+        }
+        let digest = short_digest(self.0.to_string().as_bytes());
+        self.0["metadata"]["annotations"][APPLIED] = json!(digest);
+        self
+    }
+
+    /// The digest that [`Self::stamped`] wrote, also into an object of the cluster.
+    pub fn stamp(value: &Value) -> Option<&str> {
+        value.pointer("/metadata/annotations")?.get(APPLIED)?.as_str()
+    }
+
+    /// Whether its values may not be shown.
+    pub fn is_secret(&self) -> bool {
+        self.0["kind"] == "Secret"
+    }
+
     /// Which object it is.
     pub fn id(&self) -> ObjectId {
         let text = |pointer: &str| self.0.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
@@ -78,8 +133,31 @@ impl Object {
     }
 }
 
+/// Returns the first 64 bits of the SHA-256 of some bytes, in hexadecimal digits.
+pub fn short_digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
 /// Writes a value as one YAML document.
 pub fn to_yaml(value: &Value) -> String {
     // Serialising a JSON value cannot fail: every key is a string.
     serde_saphyr::to_string(value).unwrap_or_else(|e| format!("# cannot be written: {e}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_the_same_until_the_object_changes() {
+        let object = |data: &str| {
+            let value =
+                json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "x" }, "data": data });
+            Object::new(value).unwrap().labelled().stamped()
+        };
+        let once = object("a");
+        assert_eq!(Object::stamp(once.value()).unwrap().len(), 16);
+        assert_eq!(once.clone().stamped().value(), once.value());
+        assert_ne!(Object::stamp(object("b").value()), Object::stamp(once.value()));
+    }
 }

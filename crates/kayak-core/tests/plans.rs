@@ -7,10 +7,11 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::{assets, cluster};
+use kayak_core::fields::Change;
 use kayak_core::object::{Object, ObjectId};
 use kayak_core::plan::{
-    ApiSeen, Check, ContainerState, Fact, NodeSeen, Note, ObjectSeen, Observed, Phase, PhaseId, Plan, Step,
-    lint, plan, temporary_mirrors,
+    ApiSeen, AssetsSeen, Check, ContainerState, Edit, Fact, Named, NodeSeen, Note, ObjectSeen, Observed,
+    Phase, PhaseId, Plan, Step, Wish, lint, plan, temporary_mirrors,
 };
 
 const NODE: &str = "controller-0";
@@ -21,7 +22,12 @@ fn objects() -> Vec<ObjectId> {
 
 /// What is seen when everything is as wished.
 fn all_well() -> Observed {
-    let node = NodeSeen { container: ContainerState::Running, stale_files: Vec::new(), temporary: false };
+    let node = NodeSeen {
+        container: ContainerState::Running,
+        outdated: Vec::new(),
+        stale_files: Vec::new(),
+        temporary: false,
+    };
     let objects = objects();
     let mut holding = BTreeSet::from([
         Check::ApiServes,
@@ -30,20 +36,53 @@ fn all_well() -> Observed {
         Check::NodeReady(NODE.into()),
         Check::SelfHostedInstance { node: NODE.into(), component: "kube-apiserver".into() },
     ]);
+    let control_plane = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+    holding.extend(control_plane.map(|component| Check::Answers(component.into())));
     holding.extend(temporary_mirrors(NODE).map(Check::Absent));
     holding.extend(objects.iter().filter(|id| id.api_version == "apps/v1").cloned().map(Check::RolledOut));
+    let objects = objects.into_iter().map(|id| (id, present(&[], &[]))).collect();
     Observed {
+        assets: AssetsSeen::default(),
         nodes: BTreeMap::from([(NODE.into(), node)]),
-        api: Fact::Known(ApiSeen { objects: objects.into_iter().map(|id| (id, ObjectSeen::Same)).collect() }),
+        api: Fact::Known(ApiSeen { objects, surplus: Vec::new() }),
         holding,
     }
 }
 
+fn change(field: &str) -> Change {
+    Change { field: field.into(), from: Some("1".into()), to: Some("2".into()) }
+}
+
+/// An object of the cluster, with fields that kayak would change, and fields that somebody else changed.
+fn present(changes: &[&str], edits: &[&str]) -> ObjectSeen {
+    let edit = |field: &&str| Edit { change: change(field), by: Some("kubectl-edit".into()) };
+    ObjectSeen::Present {
+        changes: changes.iter().map(|field| change(field)).collect(),
+        edits: edits.iter().map(edit).collect(),
+    }
+}
+
+/// Changes how the first object of this kind and name is seen.
+fn see(seen: &mut Observed, kind: &str, name: &str, object: ObjectSeen) -> ObjectId {
+    let Fact::Known(api) = &mut seen.api else { unreachable!() };
+    let id = api.objects.keys().find(|id| id.kind == kind && id.name == name).unwrap().clone();
+    api.objects.insert(id.clone(), object);
+    id
+}
+
 /// What is seen on a machine where nothing was ever done.
 fn nothing() -> Observed {
-    let paths = assets("").node_files(NODE).into_keys().collect();
-    let node = NodeSeen { container: ContainerState::Absent, stale_files: paths, temporary: false };
+    let all = assets("");
+    let stale_files = all.node_files(NODE).into_keys().collect();
+    let node =
+        NodeSeen { container: ContainerState::Absent, outdated: Vec::new(), stale_files, temporary: false };
+    let issue = ["ca", "admin"].map(|id| (id.to_owned(), "it is not there".to_owned()));
     Observed {
+        assets: AssetsSeen {
+            issue: issue.into(),
+            stale: all.files.keys().cloned().collect(),
+            edited: Vec::new(),
+        },
         nodes: BTreeMap::from([(NODE.into(), node)]),
         api: Fact::Unknown("no node runs".into()),
         holding: BTreeSet::new(),
@@ -51,9 +90,17 @@ fn nothing() -> Observed {
 }
 
 fn checked(seen: &Observed) -> Plan {
-    let plan = plan(&cluster(""), &objects(), seen);
+    checked_with(seen, &Named::default())
+}
+
+fn checked_with(seen: &Observed, named: &Named) -> Plan {
+    let plan = plan(&Wish { cluster: &cluster(""), objects: &objects(), named }, seen);
     assert_eq!(lint(&plan, seen), []);
     plan
+}
+
+fn phases(plan: &Plan) -> Vec<PhaseId> {
+    plan.phases.iter().map(|phase| phase.id).collect()
 }
 
 #[test]
@@ -80,21 +127,26 @@ fn a_run_cut_off_before_the_pivot_goes_on_there() {
     seen.nodes.get_mut(NODE).unwrap().temporary = true;
     seen.holding.remove(&Check::TemporaryGone(NODE.into()));
     let plan = checked(&seen);
-    let phases: Vec<_> = plan.phases.iter().map(|p| p.id).collect();
-    assert_eq!(phases, [PhaseId::Pivot]);
+    assert_eq!(phases(&plan), [PhaseId::Pivot]);
 }
 
 #[test]
 fn a_changed_object_is_all_that_is_applied() {
     let mut seen = all_well();
-    let Fact::Known(api) = &mut seen.api else { unreachable!() };
-    let id = api.objects.keys().find(|id| id.kind == "ConfigMap").unwrap().clone();
-    api.objects.insert(id.clone(), ObjectSeen::Differs);
-    let plan = checked(&seen);
+    let id = see(&mut seen, "ConfigMap", "coredns", present(&[".data.Corefile"], &[]));
     assert_eq!(
-        plan.phases,
+        checked(&seen).phases,
         [Phase { id: PhaseId::Inject, steps: vec![Step::Apply(vec![id])], gate: vec![] }]
     );
+}
+
+#[test]
+fn a_changed_workload_is_waited_for() {
+    let mut seen = all_well();
+    let id = see(&mut seen, "Deployment", "coredns", present(&[".spec.replicas"], &[]));
+    let plan = checked(&seen);
+    assert_eq!(phases(&plan), [PhaseId::Inject, PhaseId::Verify]);
+    assert_eq!(plan.phases[1].gate, [Check::RolledOut(id)]);
 }
 
 #[test]
@@ -102,24 +154,61 @@ fn what_the_owner_edited_is_left_alone() {
     let mut seen = all_well();
     let Fact::Known(api) = &mut seen.api else { unreachable!() };
     for object in api.objects.values_mut() {
-        *object = ObjectSeen::EditedByOwner;
+        *object = present(&[], &[".spec"]);
     }
     assert!(checked(&seen).is_empty());
 }
 
 #[test]
-fn a_deleted_control_plane_is_brought_back_through_a_temporary_one() {
+fn what_the_owner_edited_is_reverted_only_where_it_is_named() {
+    let mut seen = all_well();
+    let id = see(&mut seen, "Deployment", "coredns", present(&[], &[".spec.replicas"]));
+    see(&mut seen, "Deployment", "kube-scheduler", present(&[], &[".spec.replicas"]));
+    let named = Named { revert: ["deployment/coredns".to_owned()].into(), ..Named::default() };
+    let plan = checked_with(&seen, &named);
+    assert_eq!(plan.phases[0].steps, [Step::Revert(vec![id])]);
+    assert_eq!(phases(&plan), [PhaseId::Inject, PhaseId::Verify]);
+}
+
+#[test]
+fn what_is_no_longer_wished_is_deleted_only_where_it_is_named() {
     let mut seen = all_well();
     let Fact::Known(api) = &mut seen.api else { unreachable!() };
-    let id =
-        api.objects.keys().find(|id| id.name == "kube-scheduler" && id.kind == "Deployment").unwrap().clone();
-    api.objects.insert(id.clone(), ObjectSeen::Missing);
-    seen.holding.remove(&Check::RolledOut(id));
-    let phases: Vec<_> = checked(&seen).phases.iter().map(|p| p.id).collect();
+    let id = ObjectId {
+        api_version: "v1".into(),
+        kind: "ConfigMap".into(),
+        namespace: Some("kube-system".into()),
+        name: "old".into(),
+    };
+    api.surplus.push(id.clone());
+    assert!(checked(&seen).is_empty());
+    let named = |name: &str| Named { remove: [name.to_owned()].into(), ..Named::default() };
+    let plan = checked_with(&seen, &named("configmap/kube-system/old"));
+    let delete = Step::Delete(vec![id.clone()]);
     assert_eq!(
-        phases,
+        plan.phases,
+        [Phase { id: PhaseId::Remove, steps: vec![delete], gate: vec![Check::Absent(id)] }]
+    );
+    assert_eq!(named("configmap/coredns").unknown(&objects(), &seen), ["configmap/coredns"], "it is wished");
+}
+
+#[test]
+fn a_deleted_control_plane_is_brought_back_through_a_temporary_one() {
+    let mut seen = all_well();
+    let id = see(&mut seen, "Deployment", "kube-scheduler", ObjectSeen::Missing);
+    seen.holding.remove(&Check::RolledOut(id));
+    seen.holding.remove(&Check::Answers("kube-scheduler".into()));
+    assert_eq!(
+        phases(&checked(&seen)),
         [PhaseId::Temporary, PhaseId::Inject, PhaseId::SelfHosted, PhaseId::Pivot, PhaseId::Verify]
     );
+}
+
+#[test]
+fn a_node_in_another_form_is_started_anew_and_pivots_again() {
+    let mut seen = all_well();
+    seen.nodes.get_mut(NODE).unwrap().outdated.push("its mounts".into());
+    insta::assert_snapshot!("outdated_node", checked(&seen));
 }
 
 /// Each of these breaks a good plan in one way, and exactly that is found.
@@ -132,6 +221,13 @@ fn the_lint_finds_each_broken_rule() {
     assert_eq!(lint(&without(PhaseId::SelfHosted), &seen), too_early);
     assert_eq!(lint(&without(PhaseId::Pivot), &seen), [Note::TemporaryStays { node: NODE.into() }]);
     assert_eq!(lint(&without(PhaseId::Temporary), &seen)[0], Note::AppliesWithoutApi);
+    let stays = Step::StopNode(NODE.into());
+    let stopped = Plan { phases: vec![Phase { id: PhaseId::Nodes, steps: vec![stays], gate: vec![] }] };
+    assert_eq!(lint(&stopped, &seen), [Note::NodeStaysStopped { node: NODE.into() }]);
+    let id = objects().remove(0);
+    let delete = Step::Delete(vec![id.clone()]);
+    let deleted = Plan { phases: vec![Phase { id: PhaseId::Remove, steps: vec![delete], gate: vec![] }] };
+    assert_eq!(lint(&deleted, &all_well()), [Note::DeletesWished { object: id.to_string() }]);
     let blind = Observed { nodes: BTreeMap::new(), ..seen };
     assert!(lint(&good, &blind).iter().any(|note| matches!(note, Note::ActsOnUnknown { .. })));
 }

@@ -1,13 +1,20 @@
 //! The Kubernetes API: applying objects server-side as one field manager, and seeing what applying
 //! would change.
 
-use std::collections::BTreeMap;
+mod conflict;
+mod look;
+
+pub use look::look;
+
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use kayak_core::access::is_configuration;
 use kayak_core::object::{Object, ObjectId};
-use kayak_core::plan::ObjectSeen;
-use kube::api::{Api, DynamicObject, Patch, PatchParams, ValidationDirective};
+use kayak_core::plan::Edit;
+use kube::api::{
+    Api, DeleteParams, DynamicObject, Patch, PatchParams, PropagationPolicy, ValidationDirective,
+};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::Value;
@@ -37,6 +44,24 @@ pub enum ApiError {
         #[source]
         source: Box<kube::Error>,
     },
+    /// An object was not deleted.
+    #[error("failed to delete {id}")]
+    Delete {
+        /// Which one.
+        id: ObjectId,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// Objects could not be listed.
+    #[error("failed to list what kayak made of the kind {kind}")]
+    List {
+        /// Which kind.
+        kind: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
     /// An object could not be looked at.
     #[error("failed to look at {id}")]
     Look {
@@ -62,104 +87,110 @@ pub async fn client(kubeconfig: &str) -> Result<kube::Client, ApiError> {
 
 /// Returns the handle of one object.
 pub fn handle(client: &kube::Client, id: &ObjectId) -> Api<DynamicObject> {
-    let (group, version) = id.api_version.split_once('/').unwrap_or(("", &id.api_version));
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &id.kind));
+    let resource = resource(&id.api_version, &id.kind);
     match &id.namespace {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
         None => Api::all_with(client.clone(), &resource),
     }
 }
 
-/// Applies objects, namespaces before what lies in them, the rest in parallel. Returns those that
-/// were left alone because somebody else owns a field that kayak would set otherwise.
-pub async fn apply(client: &kube::Client, objects: &[&Object]) -> Result<Vec<ObjectId>, ApiError> {
+fn resource(api_version: &str, kind: &str) -> ApiResource {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
+}
+
+/// Whose word counts where somebody else has set a field otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// Theirs: the field is left alone.
+    GiveWay,
+    /// Kayak's.
+    Insist,
+}
+
+impl Manner {
+    /// The configuration that was given last is what is wished, whatever the cluster holds.
+    fn of(id: &ObjectId) -> Self {
+        if is_configuration(id) { Self::Insist } else { Self::GiveWay }
+    }
+}
+
+/// Fields that were left alone, by object.
+pub type LeftAlone = Vec<(ObjectId, Vec<Edit>)>;
+
+/// Applies objects, namespaces before what lies in them, the rest in parallel. Returns what was left
+/// alone because somebody else has set it otherwise.
+pub async fn apply(
+    client: &kube::Client,
+    objects: &[&Object],
+    manner: Manner,
+) -> Result<LeftAlone, ApiError> {
     let (first, rest): (Vec<&Object>, Vec<&Object>) =
         objects.iter().partition(|o| o.id().kind == "Namespace");
     let mut left_alone = Vec::new();
     for wave in [first, rest] {
-        let outcomes: Vec<Option<ObjectId>> = stream::iter(wave)
-            .map(|object| apply_one(client, object))
+        let outcomes: LeftAlone = stream::iter(wave)
+            .map(|object| apply_one(client, object, manner))
             .buffered(PARALLEL)
             .try_collect()
             .await?;
-        left_alone.extend(outcomes.into_iter().flatten());
+        left_alone.extend(outcomes.into_iter().filter(|(_, edits)| !edits.is_empty()));
     }
     Ok(left_alone)
 }
 
-async fn apply_one(client: &kube::Client, object: &Object) -> Result<Option<ObjectId>, ApiError> {
-    let id = object.id();
-    let api = handle(client, &id);
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        match api.patch(&id.name, &params(false), &Patch::Apply(object.value())).await {
-            Ok(_) => return Ok(None),
-            Err(error) if is_conflict(&error) => return Ok(Some(id)),
-            // A young API server refuses for a moment: its rights and namespaces are being made.
-            Err(error) if may_pass(&error) && tokio::time::Instant::now() < deadline => {
-                tracing::debug!(%id, %error, "will be tried again");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            Err(source) => return Err(ApiError::Apply { id, source: Box::new(source) }),
-        }
-    }
-}
-
-/// Says of each object whether applying it would change anything.
-pub async fn observe(
+async fn apply_one(
     client: &kube::Client,
-    objects: &[Object],
-) -> Result<BTreeMap<ObjectId, ObjectSeen>, ApiError> {
-    stream::iter(objects)
-        .map(|object| observe_one(client, object))
-        .buffer_unordered(PARALLEL)
-        .try_collect()
-        .await
-}
-
-async fn observe_one(client: &kube::Client, object: &Object) -> Result<(ObjectId, ObjectSeen), ApiError> {
-    let id = object.id();
+    wished: &Object,
+    manner: Manner,
+) -> Result<(ObjectId, Vec<Edit>), ApiError> {
+    let id = wished.id();
     let api = handle(client, &id);
-    let fail = |source| ApiError::Look { id: id.clone(), source: Box::new(source) };
-    let Some(live) = api.get_opt(&id.name).await.map_err(fail)? else {
-        return Ok((id, ObjectSeen::Missing));
-    };
-    match api.patch(&id.name, &params(true), &Patch::Apply(object.value())).await {
-        Ok(applied) => {
-            let same = significant(&live) == significant(&applied);
-            Ok((id, if same { ObjectSeen::Same } else { ObjectSeen::Differs }))
+    let manner = if manner == Manner::Insist { manner } else { Manner::of(&id) };
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let (mut object, mut edits) = (wished.clone(), Vec::new());
+    loop {
+        let applied = api.patch(&id.name, &params(manner, false), &Patch::Apply(object.value())).await;
+        let Err(error) = applied else { return Ok((id, edits)) };
+        if let Some(conflict) = conflict::of(&error) {
+            let live = api.get_opt(&id.name).await.ok().flatten();
+            let live = live.and_then(|live| serde_json::to_value(live).ok()).unwrap_or(Value::Null);
+            let found = conflict::give_way(&mut object, conflict, &live);
+            if !found.is_empty() {
+                edits.extend(found);
+                continue;
+            }
         }
-        Err(error) if is_conflict(&error) => Ok((id, ObjectSeen::EditedByOwner)),
-        Err(source) => Err(fail(source)),
+        // A young API server refuses for a moment: its rights and namespaces are being made.
+        if !may_pass(&error) || tokio::time::Instant::now() >= deadline {
+            return Err(ApiError::Apply { id, source: Box::new(error) });
+        }
+        tracing::debug!(%id, %error, "will be tried again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
-/// The object without what every write changes.
-fn significant(object: &DynamicObject) -> (Value, Value) {
-    let mut metadata = serde_json::to_value(&object.metadata).unwrap_or_default();
-    if let Some(fields) = metadata.as_object_mut() {
-        for field in ["managedFields", "resourceVersion", "generation"] {
-            fields.remove(field);
+/// Deletes objects with what they own; those that are gone already are done.
+pub async fn delete(client: &kube::Client, ids: &[ObjectId]) -> Result<(), ApiError> {
+    let with_what_it_owns =
+        DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..DeleteParams::default() };
+    for id in ids {
+        match handle(client, id).delete(&id.name, &with_what_it_owns).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(source) => return Err(ApiError::Delete { id: id.clone(), source: Box::new(source) }),
         }
     }
-    let mut data = object.data.clone();
-    if let Some(fields) = data.as_object_mut() {
-        fields.remove("status");
-    }
-    (metadata, data)
+    Ok(())
 }
 
-fn params(dry_run: bool) -> PatchParams {
+fn params(manner: Manner, dry_run: bool) -> PatchParams {
     PatchParams {
         dry_run,
+        force: manner == Manner::Insist,
         field_manager: Some(FIELD_MANAGER.into()),
         field_validation: Some(ValidationDirective::Strict),
-        ..PatchParams::default()
     }
-}
-
-fn is_conflict(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 409 && status.reason == "Conflict")
 }
 
 fn may_pass(error: &kube::Error) -> bool {

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use kayak_core::assets::{Assets, AssetsError, CLUSTER_FILE, Content, is_secret};
+use kayak_core::assets::{Assets, AssetsError, CLUSTER_FILE, Content, Edited, RENDERED, Rendered, is_secret};
 use kayak_core::pki::{KeyStore, Pair, Secret};
 
 /// What can go wrong with an asset directory.
@@ -41,25 +41,62 @@ pub enum AssetDirError {
     },
 }
 
-/// Writes every asset; directories 0700, secrets 0600. Files of an earlier rendering that are not
-/// among them any more are removed from the directories that kayak fills.
+/// Writes every asset that is not there as it should be; directories 0700, secrets 0600. Files of an
+/// earlier rendering that are not among them any more are removed from the directories that kayak fills.
+/// Cut off anywhere, it leaves nothing that would be taken for somebody's edit.
 pub fn write(dir: &Utf8Path, assets: &Assets) -> Result<(), AssetDirError> {
     let fail = |path: &Utf8Path| {
         let path = path.to_owned();
         move |source| AssetDirError::Write { path, source }
     };
     create_private(dir).map_err(fail(dir))?;
-    for stale in read_files(dir)?.keys().filter(|path| is_ours(path) && !assets.files.contains_key(*path)) {
-        let path = dir.join(stale);
-        fs::remove_file(&path).map_err(fail(&path))?;
-    }
-    for (name, content) in &assets.files {
+    let there = read_files(dir)?;
+    let put = |name: &str, content: &Content| {
         let path = dir.join(name);
         let parent = path.parent().unwrap_or(dir);
         create_private(parent).map_err(fail(parent))?;
-        write_content(&path, content, is_secret(name)).map_err(fail(&path))?;
+        write_content(&path, content, is_secret(name)).map_err(fail(&path))
+    };
+    let stale: Vec<_> = stale_among(&there, assets);
+    if stale.iter().any(|name| name != RENDERED) {
+        let either = rendered(&there).or(&assets.rendered());
+        put(RENDERED, &Content::File(serde_json::to_vec_pretty(&either).unwrap_or_default()))?;
     }
-    Ok(())
+    for name in stale.iter().filter(|name| *name != RENDERED) {
+        match assets.files.get(name) {
+            Some(content) => put(name, content)?,
+            None => fs::remove_file(dir.join(name)).map_err(fail(&dir.join(name)))?,
+        }
+    }
+    match assets.files.get(RENDERED) {
+        Some(content) if !stale.is_empty() => put(RENDERED, content),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Returns the files that [`write`] would write or remove.
+pub fn stale(dir: &Utf8Path, assets: &Assets) -> Result<Vec<String>, AssetDirError> {
+    Ok(stale_among(&read_files(dir)?, assets))
+}
+
+fn stale_among(there: &BTreeMap<String, Content>, assets: &Assets) -> Vec<String> {
+    let surplus = there.keys().filter(|path| is_ours(path) && !assets.files.contains_key(*path));
+    let differ = assets.files.iter().filter(|(path, content)| there.get(*path) != Some(*content));
+    differ.map(|(path, _)| path).chain(surplus).cloned().collect()
+}
+
+/// Returns what somebody edited by hand in an asset directory.
+pub fn edited(dir: &Utf8Path) -> Result<Edited, AssetDirError> {
+    let there = read_files(dir)?;
+    // Nothing was rendered here as far as is known: then nothing was edited either.
+    Ok(if there.contains_key(RENDERED) { rendered(&there).edited(&there) } else { Edited::new() })
+}
+
+fn rendered(there: &BTreeMap<String, Content>) -> Rendered {
+    match there.get(RENDERED) {
+        Some(Content::File(bytes)) => serde_json::from_slice(bytes).unwrap_or_default(),
+        Some(Content::Link(_)) | None => Rendered::default(),
+    }
 }
 
 /// Says whether a directory is absent, empty or an earlier rendering: nothing else may be written into.

@@ -1,6 +1,7 @@
 //! Named conditions: looked at once to plan, waited for at gates. Waiting is on events: the API's
 //! watches and the agent's status stream.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::stream::BoxStream;
@@ -87,6 +88,7 @@ fn verdicts<'a>(cluster: &'a ClusterHandle, check: &'a Check) -> BoxStream<'a, V
         Check::SelfHostedInstance { node, component } => {
             status(cluster, node, move |status| self_hosted(status, component)).boxed()
         }
+        Check::Answers(component) => anywhere(cluster, component).boxed(),
         Check::TemporaryGone(node) => status(cluster, node, temporary_gone).boxed(),
         Check::ApiServes => api_serves(cluster).boxed(),
         Check::RolledOut(id) => object(cluster, id, move |seen| rolled_out(id, seen)),
@@ -123,6 +125,19 @@ fn status<'a>(
         Some((stream, true))
     });
     attempts.flatten()
+}
+
+/// Judges whether an instance answers on any controller: the newest word of each counts.
+fn anywhere<'a>(cluster: &'a ClusterHandle, component: &'a str) -> impl Stream<Item = Verdict> + Send + 'a {
+    let controllers = cluster.assets.cluster.controllers().enumerate();
+    let judge = move |status: &Status| self_hosted(status, component);
+    let streams =
+        controllers.map(|(i, node)| status(cluster, &node.name, judge).map(move |v| (i, v)).boxed());
+    let mut newest = BTreeMap::new();
+    futures::stream::select_all(streams).map(move |(controller, verdict)| {
+        newest.insert(controller, verdict.clone());
+        if newest.values().any(|verdict| *verdict == Verdict::Holds) { Verdict::Holds } else { verdict }
+    })
 }
 
 fn units_ready(status: &Status) -> Verdict {

@@ -130,6 +130,7 @@ impl ClusterHandle {
             }
             Check::SelfHostedInstance { node, component } => (Some(node.clone()), Some(component)),
             Check::RolledOut(id) => (first(), Some(&id.name)),
+            Check::Answers(component) => (first(), Some(component)),
             Check::ApiServes | Check::Absent(_) => (first(), None),
         };
         let Some(node) = node else { return Vec::new() };

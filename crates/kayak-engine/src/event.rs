@@ -1,7 +1,7 @@
 //! What happens while a plan is executed, for whoever shows it.
 
 use kayak_core::object::ObjectId;
-use kayak_core::plan::{Check, PhaseId};
+use kayak_core::plan::{Check, Edit, PhaseId};
 use serde::Serialize;
 
 /// One thing that happened.
@@ -39,10 +39,12 @@ pub enum Event {
         /// How long it was waited for.
         seconds: f64,
     },
-    /// Objects whose fields somebody else set otherwise were left as they are.
+    /// Fields of an object that somebody else has set otherwise were left as they are.
     LeftAlone {
-        /// Which ones.
-        objects: Vec<ObjectId>,
+        /// Which object.
+        object: ObjectId,
+        /// Which fields.
+        edits: Vec<Edit>,
     },
     /// A phase is done.
     PhaseDone {

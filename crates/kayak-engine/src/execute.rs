@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use futures::TryStreamExt as _;
 use futures::stream::FuturesUnordered;
 use kayak_core::assets::{AssetsError, Content, is_secret};
@@ -12,7 +12,8 @@ use kayak_core::host::MANIFEST_DIR;
 use kayak_core::object::ObjectId;
 use kayak_core::plan::{Check, Phase, PhaseId, Step};
 
-use crate::api::{self, ApiError};
+use crate::api::{self, ApiError, Manner};
+use crate::asset_dir::{self, AssetDirError};
 use crate::check::{self, GateError};
 use crate::cluster::ClusterHandle;
 use crate::driver::{DriverError, FileContent, NodeFile};
@@ -31,6 +32,9 @@ pub enum ExecuteError {
     /// A gate did not open.
     #[error(transparent)]
     Gate(#[from] Box<GateError>),
+    /// The asset directory would not.
+    #[error(transparent)]
+    AssetDir(#[from] AssetDirError),
     /// Images could not be given to a node.
     #[error("failed to give node `{node}` its images")]
     Images {
@@ -64,6 +68,8 @@ pub struct Executor<'a> {
     pub cluster: &'a ClusterHandle,
     /// The prepared images that new nodes are given.
     pub store: &'a store::Store,
+    /// Where the cluster's assets are kept on this machine.
+    pub assets: &'a Utf8Path,
     /// Who is told.
     pub tell: Listener<'a>,
     /// How long a gate is waited for.
@@ -99,12 +105,16 @@ impl Executor<'_> {
     async fn step(&self, step: &Step) -> Result<(), ExecuteError> {
         let driver = &self.cluster.driver;
         match step {
+            Step::WriteAssets { .. } => asset_dir::write(self.assets, &self.cluster.assets)?,
             Step::PrepareNetwork => driver.prepare(&self.cluster.cluster_spec()).await?,
             Step::CreateNode(name) => self.create(self.node(name)?).await?,
             Step::WriteFiles { node, paths } => self.write_files(node, paths).await?,
+            Step::StopNode(name) => driver.stop(&self.cluster.node_id(name)).await?,
             Step::StartNode(name) => driver.start(&self.cluster.node_id(name)).await?,
             Step::PlaceTemporary(node) => self.place_temporary(node).await?,
-            Step::Apply(ids) => self.apply(ids).await?,
+            Step::Apply(ids) => self.apply(ids, Manner::GiveWay).await?,
+            Step::Revert(ids) => self.apply(ids, Manner::Insist).await?,
+            Step::Delete(ids) => api::delete(self.cluster.client(), ids).await?,
             Step::RemoveTemporary(node) => self.remove_temporary(node).await?,
         }
         Ok(())
@@ -151,12 +161,11 @@ impl Executor<'_> {
         Ok(self.cluster.driver.put(&self.cluster.node_id(node), &files).await?)
     }
 
-    async fn apply(&self, ids: &[ObjectId]) -> Result<(), ExecuteError> {
+    async fn apply(&self, ids: &[ObjectId], manner: Manner) -> Result<(), ExecuteError> {
         let objects = self.cluster.assets.objects().map_err(ExecuteError::Assets)?;
         let wanted: Vec<_> = objects.iter().filter(|object| ids.contains(&object.id())).collect();
-        let left_alone = api::apply(self.cluster.client(), &wanted).await?;
-        if !left_alone.is_empty() {
-            (self.tell)(Event::LeftAlone { objects: left_alone });
+        for (object, edits) in api::apply(self.cluster.client(), &wanted, manner).await? {
+            (self.tell)(Event::LeftAlone { object, edits });
         }
         Ok(())
     }

@@ -51,14 +51,15 @@ pub enum KeyError {
 
 /// Completes a store: CAs that are given or missing, service-account keys, the encryption key, and
 /// every row of the table that is missing, about to expire, or no longer as the table says.
-/// Returns the ids of what was issued.
+/// Returns the ids of what was issued, and why.
 pub fn ensure(
     store: &mut KeyStore,
     cluster: &Cluster,
     given: &BTreeMap<Authority, Pair>,
     now: OffsetDateTime,
-) -> Result<Vec<String>, KeyError> {
-    let mut issued = Vec::new();
+) -> Result<BTreeMap<String, String>, KeyError> {
+    let missing = || String::from("it is not there");
+    let mut issued = BTreeMap::new();
     for authority in Authority::ALL {
         let id = authority.id().to_owned();
         if let Some(pair) = given.get(&authority) {
@@ -66,22 +67,24 @@ pub fn ensure(
             store.pairs.insert(id, pair.clone());
         } else if !store.pairs.contains_key(&id) {
             store.pairs.insert(id.clone(), new_ca(authority, now)?);
-            issued.push(id);
+            issued.insert(id, missing());
         }
     }
     if store.service_account.is_none() {
         store.service_account = Some(new_service_account()?);
-        issued.push("service-account".into());
+        issued.insert("service-account".into(), missing());
     }
     if store.encryption_key.is_none() {
         store.encryption_key = Some(new_encryption_key()?);
-        issued.push("encryption".into());
+        issued.insert("encryption".into(), missing());
     }
     for spec in certificates(cluster) {
         let ca = store.pairs[spec.authority.id()].clone();
-        if store.pairs.get(&spec.id).is_none_or(|pair| !fits(pair, &spec, &ca, now)) {
+        let why =
+            store.pairs.get(&spec.id).map_or_else(|| Some(missing()), |pair| misfit(pair, &spec, &ca, now));
+        if let Some(why) = why {
             store.pairs.insert(spec.id.clone(), new_leaf(&spec, &ca, now)?);
-            issued.push(spec.id);
+            issued.insert(spec.id, why);
         }
     }
     Ok(issued)
@@ -169,36 +172,45 @@ fn new_encryption_key() -> Result<Secret, KeyError> {
     Ok(Secret::new(BASE64.encode(bytes)))
 }
 
+/// Says whether a certificate has expired, or is none.
+pub fn is_expired(pem: &str, now: OffsetDateTime) -> bool {
+    with_certificate(pem, |certificate| certificate.validity().not_after.to_datetime() <= now).unwrap_or(true)
+}
+
 fn with_certificate<T>(pem: &str, look: impl FnOnce(&X509Certificate<'_>) -> T) -> Option<T> {
     let (_, pem) = parse_x509_pem(pem.as_bytes()).ok()?;
     let (_, certificate) = X509Certificate::from_der(&pem.contents).ok()?;
     Some(look(&certificate))
 }
 
-/// Says whether an issued certificate is still what the table asks for.
-fn fits(pair: &Pair, spec: &CertificateSpec, ca: &Pair, now: OffsetDateTime) -> bool {
-    let signed_by_ca = |certificate: &X509Certificate<'_>| {
-        with_certificate(&ca.certificate, |ca| certificate.verify_signature(Some(ca.public_key())).is_ok())
-            .unwrap_or(false)
-    };
-    let Ok(key) = KeyPair::from_pem(pair.key.expose()) else { return false };
+/// Says why an issued certificate is no longer what the table asks for.
+fn misfit(pair: &Pair, spec: &CertificateSpec, ca: &Pair, now: OffsetDateTime) -> Option<String> {
+    let Ok(key) = KeyPair::from_pem(pair.key.expose()) else { return Some("its key cannot be read".into()) };
     with_certificate(&pair.certificate, |certificate| {
         let name = certificate.subject();
         let text = |attributes: Vec<&str>| attributes.into_iter().map(str::to_owned).collect::<Vec<_>>();
-        certificate.validity().not_after.to_datetime() > now + RENEW_BEFORE
-            && certificate.public_key().raw == key.subject_public_key_info()
-            && text(name.iter_common_name().filter_map(|a| a.as_str().ok()).collect())
-                == [spec.common_name.clone()]
-            && text(name.iter_organization().filter_map(|a| a.as_str().ok()).collect()) == spec.organizations
-            && alternative_names(certificate) == wanted_names(spec)
-            && certificate.extended_key_usage().ok().flatten().is_some_and(|usage| {
-                let wanted = purposes(spec.usage);
-                usage.value.server_auth == wanted.contains(&ExtendedKeyUsagePurpose::ServerAuth)
-                    && usage.value.client_auth == wanted.contains(&ExtendedKeyUsagePurpose::ClientAuth)
-            })
-            && signed_by_ca(certificate)
+        let user = text(name.iter_common_name().filter_map(|a| a.as_str().ok()).collect());
+        let groups = text(name.iter_organization().filter_map(|a| a.as_str().ok()).collect());
+        let usage = certificate.extended_key_usage().ok().flatten();
+        let wanted = purposes(spec.usage);
+        let fits_usage = usage.is_some_and(|usage| {
+            usage.value.server_auth == wanted.contains(&ExtendedKeyUsagePurpose::ServerAuth)
+                && usage.value.client_auth == wanted.contains(&ExtendedKeyUsagePurpose::ClientAuth)
+        });
+        let signed = with_certificate(&ca.certificate, |ca| {
+            certificate.verify_signature(Some(ca.public_key())).is_ok()
+        });
+        let faults = [
+            (certificate.validity().not_after.to_datetime() <= now + RENEW_BEFORE, "it expires"),
+            (certificate.public_key().raw != key.subject_public_key_info(), "its key is another's"),
+            (user != [spec.common_name.clone()] || groups != spec.organizations, "its subject changed"),
+            (alternative_names(certificate) != wanted_names(spec), "its names or addresses changed"),
+            (!fits_usage, "its usage changed"),
+            (signed != Some(true), "another CA signed it"),
+        ];
+        faults.into_iter().find(|(fault, _)| *fault).map(|(_, why)| why.to_owned())
     })
-    .unwrap_or(false)
+    .unwrap_or_else(|| Some("it cannot be read".into()))
 }
 
 fn wanted_names(spec: &CertificateSpec) -> Vec<String> {
@@ -243,7 +255,11 @@ mod tests {
             flannel: "flannel".into(),
             pause: "pause".into(),
         };
-        Cluster::resolve(Config::parse(yaml).unwrap(), images, &[])
+        Cluster::resolve(Config::parse(yaml).unwrap(), yaml, images, &[])
+    }
+
+    fn reasons(id: &str, why: &str) -> BTreeMap<String, String> {
+        BTreeMap::from([(id.to_owned(), why.to_owned())])
     }
 
     #[test]
@@ -259,9 +275,11 @@ mod tests {
         let (mut store, now) = (KeyStore::default(), OffsetDateTime::now_utc());
         ensure(&mut store, &cluster(""), &BTreeMap::new(), now).unwrap();
         let named = cluster("api:\n  extraNames: [k.example]\n  extraAddresses: [192.0.2.9]\n");
-        assert_eq!(ensure(&mut store, &named, &BTreeMap::new(), now).unwrap(), ["kube-apiserver"]);
+        let issued = ensure(&mut store, &named, &BTreeMap::new(), now).unwrap();
+        assert_eq!(issued, reasons("kube-apiserver", "its names or addresses changed"));
         let later = now + Duration::days(320);
         let renewed = ensure(&mut store, &named, &BTreeMap::new(), later).unwrap();
+        assert!(renewed.values().all(|why| why == "it expires"));
         assert_eq!(renewed.len(), certificates(&named).len(), "leaves, not CAs");
     }
 
@@ -271,7 +289,8 @@ mod tests {
         ensure(&mut store, &cluster(""), &BTreeMap::new(), now).unwrap();
         let other = store.pairs["kube-proxy"].key.clone();
         store.pairs.get_mut("flannel").unwrap().key = other;
-        assert_eq!(ensure(&mut store, &cluster(""), &BTreeMap::new(), now).unwrap(), ["flannel"]);
+        let issued = ensure(&mut store, &cluster(""), &BTreeMap::new(), now).unwrap();
+        assert_eq!(issued, reasons("flannel", "its key is another's"));
     }
 
     #[test]

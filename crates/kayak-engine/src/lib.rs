@@ -13,3 +13,4 @@ pub mod keystore;
 pub mod observe;
 pub mod rollout;
 pub mod store;
+pub mod stored;

@@ -5,13 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use camino::Utf8Path;
 use futures::{StreamExt as _, stream};
 use kayak_core::assets::{AssetsError, Content, is_seed};
+use kayak_core::cluster::Node;
+use kayak_core::host::KUBELET_PKI;
 use kayak_core::object::Object;
-use kayak_core::plan::{ApiSeen, Check, ContainerState, Fact, NodeSeen, Observed, temporary_mirrors};
+use kayak_core::plan::{
+    ApiSeen, AssetsSeen, Check, ContainerState, Fact, NodeSeen, Observed, is_control_plane, temporary_mirrors,
+};
+use time::OffsetDateTime;
 
 use crate::api;
+use crate::asset_dir::{self, AssetDirError};
 use crate::check;
 use crate::cluster::{ClusterHandle, chain};
 use crate::driver::{DriverError, NodeState};
+use crate::keystore::is_expired;
 
 /// Why looking failed.
 #[derive(Debug, thiserror::Error)]
@@ -19,17 +26,31 @@ pub enum ObserveError {
     /// The driver could not say.
     #[error("the nodes could not be looked at")]
     Node(#[source] DriverError),
+    /// The asset directory could not be read.
+    #[error("the kept assets could not be looked at")]
+    AssetDir(#[source] AssetDirError),
     /// The wished objects cannot be read.
     #[error("the manifests could not be read")]
     Assets(#[source] AssetsError),
 }
 
-/// Looks at nodes, objects and conditions.
-pub async fn observe(cluster: &ClusterHandle) -> Result<Observed, ObserveError> {
+/// Looks at the asset directory, nodes, objects and conditions. `issue` is what had to be issued for the
+/// assets, and why; `now` decides what has expired.
+pub async fn observe(
+    cluster: &ClusterHandle,
+    assets: &Utf8Path,
+    issue: &BTreeMap<String, String>,
+    now: OffsetDateTime,
+) -> Result<Observed, ObserveError> {
+    let assets = AssetsSeen {
+        issue: issue.clone(),
+        stale: asset_dir::stale(assets, &cluster.assets).map_err(ObserveError::AssetDir)?,
+        edited: cluster.assets.rendered().edited(&cluster.assets.files).into_keys().collect(),
+    };
     let objects = cluster.assets.objects().map_err(ObserveError::Assets)?;
     let mut nodes = BTreeMap::new();
     for node in &cluster.assets.cluster.nodes {
-        let seen = observe_node(cluster, &node.name).await.map_err(ObserveError::Node)?;
+        let seen = observe_node(cluster, node, now).await.map_err(ObserveError::Node)?;
         nodes.insert(node.name.clone(), seen);
     }
     // Nothing answers where nothing runs: looking would only take time, and addresses of a bridge
@@ -38,26 +59,38 @@ pub async fn observe(cluster: &ClusterHandle) -> Result<Observed, ObserveError> 
     let api =
         if running { observe_api(cluster, &objects).await } else { Fact::Unknown("no node runs".into()) };
     let holding = if running { observe_checks(cluster, &objects, &api).await } else { BTreeSet::new() };
-    Ok(Observed { nodes, api, holding })
+    Ok(Observed { assets, nodes, api, holding })
 }
 
-async fn observe_node(cluster: &ClusterHandle, name: &str) -> Result<NodeSeen, DriverError> {
-    let id = cluster.node_id(name);
+async fn observe_node(
+    cluster: &ClusterHandle,
+    node: &Node,
+    now: OffsetDateTime,
+) -> Result<NodeSeen, DriverError> {
+    let (name, id) = (node.name.as_str(), cluster.node_id(&node.name));
     let container = match cluster.driver.state(&id).await? {
         NodeState::Absent => ContainerState::Absent,
         NodeState::Stopped => ContainerState::Stopped,
         NodeState::Running { .. } => ContainerState::Running,
     };
+    let outdated = match cluster.driver.spec(&id).await? {
+        Some(spec) => spec.differs_from(&cluster.node_spec(node)),
+        None => Vec::new(),
+    };
+    let get = async |path: &str| match container {
+        ContainerState::Absent => Ok(None),
+        ContainerState::Stopped | ContainerState::Running => {
+            cluster.driver.get(&id, Utf8Path::new(path)).await
+        }
+    };
+    // A kubelet renews its certificate while it runs; one that slept too long needs a first one again.
+    let current = get(&format!("{KUBELET_PKI}/kubelet-client-current.pem")).await?;
+    let expired = current.is_some_and(|pem| is_expired(&String::from_utf8_lossy(&pem), now));
     let mut stale_files = Vec::new();
     for (path, content) in cluster.assets.node_files(name) {
-        let there = if container == ContainerState::Absent {
-            None
-        } else {
-            cluster.driver.get(&id, Utf8Path::new(&path)).await?
-        };
-        let stale = match (content, there) {
+        let stale = match (content, get(&path).await?) {
             (_, None) => true,
-            (_, Some(_)) if is_seed(&path) => false,
+            (_, Some(_)) if is_seed(&path) => expired,
             (Content::File(wished), Some(found)) => *wished != found,
             (Content::Link(_), Some(_)) => false,
         };
@@ -68,19 +101,17 @@ async fn observe_node(cluster: &ClusterHandle, name: &str) -> Result<NodeSeen, D
     let mut temporary = false;
     for (path, _) in cluster.assets.temporary_files() {
         // Its secrets count too: a run may have been cut off after the manifests went.
-        if container != ContainerState::Absent && !temporary {
-            temporary = cluster.driver.get(&id, Utf8Path::new(&path)).await?.is_some();
-        }
+        temporary = temporary || get(&path).await?.is_some();
     }
-    Ok(NodeSeen { container, stale_files, temporary })
+    Ok(NodeSeen { container, outdated, stale_files, temporary })
 }
 
 async fn observe_api(cluster: &ClusterHandle, objects: &[Object]) -> Fact<ApiSeen> {
     if let Err(because) = cluster.readyz().await {
         return Fact::Unknown(because);
     }
-    match api::observe(cluster.client(), objects).await {
-        Ok(objects) => Fact::Known(ApiSeen { objects }),
+    match api::look(cluster.client(), objects).await {
+        Ok(seen) => Fact::Known(seen),
         Err(error) => Fact::Unknown(chain(&error)),
     }
 }
@@ -93,6 +124,8 @@ async fn observe_checks(cluster: &ClusterHandle, objects: &[Object], api: &Fact<
         node: n.name.clone(),
         component: kayak_core::component::apiserver::NAME.into(),
     }));
+    let control_plane = objects.iter().map(Object::id).filter(is_control_plane);
+    checks.extend(control_plane.map(|id| Check::Answers(id.name)));
     if let Fact::Known(_) = api {
         checks.push(Check::ApiServes);
         let controllers = cluster.assets.cluster.controllers();

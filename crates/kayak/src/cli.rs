@@ -32,6 +32,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Up(commands::up::UpArgs),
+    Plan(commands::plan::PlanArgs),
     Down(commands::down::DownArgs),
     Render(commands::render::RenderArgs),
     Start(commands::start::StartArgs),
@@ -65,6 +66,7 @@ impl Cli {
         let cx = Context::new(self.output, self.cluster);
         match self.command {
             Command::Up(args) => commands::up::run(&cx, &args),
+            Command::Plan(args) => commands::plan::run(&cx, &args),
             Command::Down(args) => commands::down::run(&cx, &args),
             Command::Render(args) => commands::render::run(&cx, &args),
             Command::Start(args) => commands::start::run(&cx, &args),

@@ -1,22 +1,16 @@
 //! What commands share: where things are, which cluster is meant, how to get at bundle and driver.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::future::Future;
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use kayak_bundle::{Bundle, Catalog, Options, build};
-use kayak_core::assets::{Assets, CLUSTER_FILE};
-use kayak_core::cluster::{Cluster, Images};
-use kayak_core::config::{CaFiles, Config};
-use kayak_core::pki::{Authority, Pair, Secret};
+use kayak_core::cluster::Images;
 use kayak_engine::dirs::Dirs;
 use kayak_engine::driver::Driver;
 use kayak_engine::driver::local::{Local, Paths};
 use kayak_engine::store::{self, Store};
-use kayak_engine::{asset_dir, keystore};
 
 use crate::error::CommandError;
 use crate::report::{Output, Progress};
@@ -27,21 +21,12 @@ pub struct Context {
     pub output: Output,
     /// Where things are.
     pub dirs: Dirs,
-    cluster: Option<String>,
-}
-
-/// Where the configuration comes from.
-#[derive(clap::Args)]
-pub struct ConfigArgs {
-    /// The cluster's configuration; every setting has a default
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<Utf8PathBuf>,
+    /// The cluster that was named.
+    pub cluster: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
 enum ContextError {
-    #[error("failed to read `{path}`")]
-    Read { path: Utf8PathBuf, source: std::io::Error },
     #[error("failed to make `{path}`")]
     Make { path: Utf8PathBuf, source: std::io::Error },
     #[error("failed to start the asynchronous runtime")]
@@ -52,21 +37,6 @@ enum ContextError {
     NotText(std::path::PathBuf),
     #[error("the bundle's description names no image `{0}`")]
     NoImage(&'static str),
-}
-
-impl ConfigArgs {
-    /// Reads the file; without one, takes what the cluster was brought up with, or the defaults.
-    /// `--cluster` names it either way.
-    pub fn load(&self, cx: &Context) -> Result<Config, CommandError> {
-        let mut config = match &self.config {
-            Some(path) => Config::parse(&read(path).map_err(CommandError::of_usage)?)?,
-            None => cx.stored_config()?.unwrap_or_default(),
-        };
-        if let Some(name) = &cx.cluster {
-            config.name.clone_from(name);
-        }
-        Ok(config.validated()?)
-    }
 }
 
 impl Context {
@@ -94,16 +64,6 @@ impl Context {
             (None, all) => Err(CommandError::usage(format!("which cluster? There are {}", all.join(", ")))
                 .hint("name it with `--cluster NAME`")),
         }
-    }
-
-    /// The configuration that the cluster meant was brought up with, if there is one.
-    fn stored_config(&self) -> Result<Option<Config>, CommandError> {
-        let name = self.cluster_name_or(&Config::default().name)?;
-        let assets = self.dirs.assets(&name);
-        if !assets.join(CLUSTER_FILE).exists() {
-            return Ok(None);
-        }
-        Ok(Some(asset_dir::read(&assets)?.cluster.config))
     }
 
     /// As [`Self::cluster_name`], but a named one need not be known: a killed `up` may have left
@@ -185,16 +145,6 @@ pub fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> Resul
     result
 }
 
-/// Renders a configuration with the keys that a directory holds, completing them.
-pub fn render(config: &Config, keys_in: &Utf8Path) -> Result<Assets, CommandError> {
-    let cluster = Cluster::resolve(config.clone(), images()?, &machine_nameservers());
-    let mut keys = asset_dir::read_keys(keys_in)?;
-    let now = time::OffsetDateTime::now_utc();
-    let issued = keystore::ensure(&mut keys, &cluster, &given_cas(config)?, now)?;
-    tracing::info!("issued {} keys and certificates", issued.len());
-    Ok(Assets::render(&cluster, &keys)?)
-}
-
 /// Held while a cluster is changed; the kernel gives it up when the process ends, however it ends.
 pub struct Lock {
     path: Utf8PathBuf,
@@ -212,12 +162,8 @@ impl Lock {
     }
 }
 
-fn read(path: &Utf8Path) -> Result<String, CommandError> {
-    Ok(fs::read_to_string(path).map_err(|source| ContextError::Read { path: path.to_owned(), source })?)
-}
-
 /// The references that this version of kayak runs, whether or not the bundle has been built.
-fn images() -> Result<Images, CommandError> {
+pub fn images() -> Result<Images, CommandError> {
     let catalog = Catalog::embedded()?;
     let image = |name| catalog.reference(name, None).ok_or(ContextError::NoImage(name));
     let kubernetes = image("kubernetes")?;
@@ -230,44 +176,4 @@ fn images() -> Result<Images, CommandError> {
         pause: image("pause")?,
         kubernetes,
     })
-}
-
-fn given_cas(config: &Config) -> Result<BTreeMap<Authority, Pair>, CommandError> {
-    let given = [
-        (Authority::Kubernetes, &config.pki.kubernetes_ca),
-        (Authority::Etcd, &config.pki.etcd_ca),
-        (Authority::FrontProxy, &config.pki.front_proxy_ca),
-    ];
-    let mut pairs = BTreeMap::new();
-    for (authority, files) in given {
-        if let Some(CaFiles { certificate, key }) = files {
-            pairs.insert(authority, Pair { certificate: read(certificate)?, key: Secret::new(read(key)?) });
-        }
-    }
-    Ok(pairs)
-}
-
-/// The name servers that this machine uses itself. Behind a local resolver, which no pod can reach,
-/// stand those that it uses in turn.
-fn machine_nameservers() -> Vec<IpAddr> {
-    let files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
-    let usable = files.map(|path| nameservers(&fs::read_to_string(path).unwrap_or_default()));
-    usable.into_iter().find(|servers| !servers.is_empty()).unwrap_or_default()
-}
-
-/// Reads the name servers that are not on the machine's loopback.
-fn nameservers(resolv_conf: &str) -> Vec<IpAddr> {
-    let server = |line: &str| line.strip_prefix("nameserver")?.split_whitespace().next()?.parse().ok();
-    resolv_conf.lines().filter_map(server).filter(|ip: &IpAddr| !ip.is_loopback()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn local_resolvers_and_comments_are_left_out() {
-        let text = "# one\nnameserver 127.0.0.53\nnameserver 192.0.2.1 # two\nsearch x\n";
-        assert_eq!(nameservers(text), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
-    }
 }

@@ -7,6 +7,7 @@ mod commands;
 mod context;
 mod error;
 mod report;
+mod wish;
 
 use std::process::ExitCode;
 

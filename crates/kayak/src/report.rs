@@ -13,6 +13,8 @@ use owo_colors::OwoColorize as _;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
+use crate::commands::plan::edited;
+
 /// How data is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
@@ -151,9 +153,9 @@ impl Progress {
             Event::StepDone { step, seconds } => tracing::info!("{step}: {seconds:.2} s"),
             Event::Holds { check, seconds } => tracing::info!("{check}: {seconds:.2} s"),
             Event::Waiting { check, because } => self.waiting(&check.to_string(), because),
-            Event::LeftAlone { objects } => {
-                for object in objects {
-                    self.line(&format!("  {object} was edited by its owner and is left as it is"));
+            Event::LeftAlone { object, edits } => {
+                for edit in edits {
+                    self.line(&format!("  left alone: {}", edited(object, edit)));
                 }
             }
             Event::PhaseDone { phase, seconds } => self.done(phase.title(), *seconds),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{Check, Fact, Observed, Plan, Step};
+use crate::object::ObjectId;
 
 /// One rule broken, with its evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,16 @@ pub enum Note {
     },
     /// Objects would be applied while nothing ensures that an API is there.
     AppliesWithoutApi,
+    /// A node would be stopped and not started again.
+    NodeStaysStopped {
+        /// Which node.
+        node: String,
+    },
+    /// An object would be deleted that is wished.
+    DeletesWished {
+        /// Which one.
+        object: String,
+    },
 }
 
 impl fmt::Display for Note {
@@ -40,6 +51,8 @@ impl fmt::Display for Note {
             Self::TemporaryStays { node } => {
                 write!(f, "places a temporary control plane on `{node}` and never removes it")
             }
+            Self::NodeStaysStopped { node } => write!(f, "stops `{node}` and does not start it again"),
+            Self::DeletesWished { object } => write!(f, "deletes {object}, which is wished"),
             Self::AppliesWithoutApi => f.write_str("applies objects without an API to give them to"),
         }
     }
@@ -51,11 +64,24 @@ pub fn lint(plan: &Plan, seen: &Observed) -> Vec<Note> {
     // What has been ensured so far: by observation, then by each gate that was passed.
     let mut ensured: BTreeSet<Check> = seen.holding.clone();
     let mut placed: BTreeSet<&str> = BTreeSet::new();
+    let mut stopped: BTreeSet<&str> = BTreeSet::new();
+    let mut api_seen = matches!(seen.api, Fact::Known(_));
     for phase in &plan.phases {
         for step in &phase.steps {
             match step {
-                Step::CreateNode(node) | Step::StartNode(node) if !seen.nodes.contains_key(node) => {
+                Step::CreateNode(node) | Step::StopNode(node) | Step::StartNode(node)
+                    if !seen.nodes.contains_key(node) =>
+                {
                     notes.push(Note::ActsOnUnknown { step: step.to_string() });
+                }
+                Step::StartNode(node) => {
+                    stopped.remove(node.as_str());
+                }
+                Step::StopNode(node) => {
+                    stopped.insert(node);
+                    // What was seen to hold before holds no more.
+                    ensured.clear();
+                    api_seen = false;
                 }
                 Step::PlaceTemporary(node) => {
                     placed.insert(node);
@@ -66,22 +92,32 @@ pub fn lint(plan: &Plan, seen: &Observed) -> Vec<Note> {
                         notes.push(Note::TemporaryRemovedTooEarly { node: node.clone() });
                     }
                 }
-                Step::Apply(_)
-                    if matches!(seen.api, Fact::Unknown(_)) && !ensured.contains(&Check::ApiServes) =>
+                Step::Apply(_) | Step::Revert(_) | Step::Delete(_)
+                    if !api_seen && !ensured.contains(&Check::ApiServes) =>
                 {
                     notes.push(Note::AppliesWithoutApi);
                 }
+                Step::Delete(objects) => notes.extend(wished(objects, seen)),
                 Step::Apply(_)
+                | Step::Revert(_)
+                | Step::WriteAssets { .. }
                 | Step::PrepareNetwork
                 | Step::CreateNode(_)
-                | Step::WriteFiles { .. }
-                | Step::StartNode(_) => {}
+                | Step::WriteFiles { .. } => {}
             }
         }
         ensured.extend(phase.gate.iter().cloned());
     }
+    notes.extend(stopped.into_iter().map(|node| Note::NodeStaysStopped { node: node.to_owned() }));
     notes.extend(placed.into_iter().map(|node| Note::TemporaryStays { node: node.to_owned() }));
     notes
+}
+
+/// Those of the objects that are not known to be surplus.
+fn wished(objects: &[ObjectId], seen: &Observed) -> Vec<Note> {
+    let surplus = |id: &ObjectId| matches!(&seen.api, Fact::Known(api) if api.surplus.contains(id));
+    let wished = objects.iter().filter(|id| !surplus(id));
+    wished.map(|id| Note::DeletesWished { object: id.to_string() }).collect()
 }
 
 /// Whether all three components are ensured to be rolled out, and an API server to answer on the node.

@@ -6,12 +6,14 @@ mod planner;
 
 pub use lint::{Note, lint};
 pub use phase::{Check, Phase, PhaseId, Plan, Step};
-pub use planner::{plan, temporary_mirrors};
+pub use planner::{is_control_plane, plan, temporary_mirrors};
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::Cluster;
+use crate::fields::Change;
 use crate::object::ObjectId;
 
 /// Something that was looked at. What could not be seen is not absent.
@@ -34,11 +36,58 @@ pub enum ContainerState {
     Running,
 }
 
+/// What is wished.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    /// Its objects, in the order of applying.
+    pub objects: &'a [ObjectId],
+    /// What the owner named.
+    pub named: &'a Named,
+}
+
+/// What is only done to what the owner has named; see [`ObjectId::is_called`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// Objects, and files of the asset directory, whose edits are undone.
+    pub revert: BTreeSet<String>,
+    /// Objects that are no longer wished, and are deleted.
+    pub remove: BTreeSet<String>,
+}
+
+impl Named {
+    /// Returns the names that nothing has: objects to revert, and objects that may be removed.
+    pub fn unknown(&self, objects: &[ObjectId], seen: &Observed) -> Vec<&str> {
+        let surplus = match &seen.api {
+            Fact::Known(api) => api.surplus.as_slice(),
+            Fact::Unknown(_) => &[],
+        };
+        let known = |name: &str, ids: &[ObjectId]| ids.iter().any(|id| id.is_called(name));
+        let revert = self.revert.iter().filter(|name| !known(name, objects));
+        let remove = self.remove.iter().filter(|name| !known(name, surplus));
+        revert.chain(remove).map(String::as_str).collect()
+    }
+}
+
+/// The asset directory as it was found, beside what would be rendered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssetsSeen {
+    /// Keys and certificates that have to be issued, and why.
+    pub issue: BTreeMap<String, String>,
+    /// Files that are missing, differ from what is rendered, or are rendered no more.
+    pub stale: Vec<String>,
+    /// Files that somebody edited by hand: they are kept, and what follows from them is wished.
+    pub edited: Vec<String>,
+}
+
 /// One node as it was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeSeen {
     /// Its container.
     pub container: ContainerState,
+    /// What of its container is other than wished, and takes a restart of the node.
+    pub outdated: Vec<String>,
     /// Paths of its files that are missing or differ from what is wished.
     pub stale_files: Vec<String>,
     /// Whether it holds manifests of a temporary control plane.
@@ -46,32 +95,94 @@ pub struct NodeSeen {
 }
 
 /// One object of the API as it was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ObjectSeen {
     /// Not there.
     Missing,
-    /// Applying would change it.
-    Differs,
-    /// Applying would change nothing.
-    Same,
-    /// Somebody else set fields that kayak would set otherwise; it is left alone.
-    EditedByOwner,
+    /// There.
+    Present {
+        /// What applying would change.
+        changes: Vec<Change>,
+        /// What somebody else has set otherwise; it is left alone.
+        edits: Vec<Edit>,
+    },
+}
+
+/// A field of kayak's that somebody else has changed: from what it is now to what kayak would write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edit {
+    /// The field.
+    #[serde(flatten)]
+    pub change: Change,
+    /// By which field manager, if the API knows.
+    pub by: Option<String>,
 }
 
 /// The API as it was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiSeen {
     /// Every wished object.
+    #[serde(with = "by_text")]
     pub objects: BTreeMap<ObjectId, ObjectSeen>,
+    /// Objects that kayak made and that are no longer wished.
+    pub surplus: Vec<ObjectId>,
+}
+
+impl ApiSeen {
+    /// Returns what somebody else has changed, by object.
+    pub fn edits(&self) -> impl Iterator<Item = (&ObjectId, &[Edit])> {
+        self.objects.iter().filter_map(|(id, object)| match object {
+            ObjectSeen::Present { edits, .. } if !edits.is_empty() => Some((id, edits.as_slice())),
+            ObjectSeen::Present { .. } | ObjectSeen::Missing => None,
+        })
+    }
+}
+
+/// JSON has texts for keys only.
+mod by_text {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{ObjectId, ObjectSeen};
+
+    pub(super) fn serialize<S: Serializer>(
+        map: &BTreeMap<ObjectId, ObjectSeen>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let by_text: BTreeMap<_, _> = map.iter().map(|(id, seen)| (id.to_string(), (id, seen))).collect();
+        by_text.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<ObjectId, ObjectSeen>, D::Error> {
+        let by_text = BTreeMap::<String, (ObjectId, ObjectSeen)>::deserialize(deserializer)?;
+        Ok(by_text.into_values().collect())
+    }
 }
 
 /// Everything that was looked at before planning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
+    /// The asset directory.
+    pub assets: AssetsSeen,
     /// Nodes by name.
     pub nodes: BTreeMap<String, NodeSeen>,
     /// The API, if it answers.
     pub api: Fact<ApiSeen>,
     /// The checks that hold already.
     pub holding: BTreeSet<Check>,
+}
+
+impl Observed {
+    /// Whether both show the same; why something could not be seen does not matter.
+    pub fn shows_the_same(&self, other: &Self) -> bool {
+        let api = match (&self.api, &other.api) {
+            (Fact::Unknown(_), Fact::Unknown(_)) => true,
+            (one, other) => one == other,
+        };
+        api && self.assets == other.assets && self.nodes == other.nodes && self.holding == other.holding
+    }
 }

@@ -10,6 +10,8 @@ use crate::object::ObjectId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PhaseId {
+    /// Keys, certificates and the asset directory.
+    Assets,
     /// Node containers, with runtime, kubelet and etcd.
     Nodes,
     /// The temporary control plane.
@@ -22,40 +24,58 @@ pub enum PhaseId {
     Pivot,
     /// Network, DNS, nodes.
     Verify,
+    /// Removing what is no longer wished, as far as it was named.
+    Remove,
 }
 
 impl PhaseId {
     /// All of them, in order.
-    pub const ALL: [Self; 6] =
-        [Self::Nodes, Self::Temporary, Self::Inject, Self::SelfHosted, Self::Pivot, Self::Verify];
+    pub const ALL: [Self; 8] = [
+        Self::Assets,
+        Self::Nodes,
+        Self::Temporary,
+        Self::Inject,
+        Self::SelfHosted,
+        Self::Pivot,
+        Self::Verify,
+        Self::Remove,
+    ];
 
     /// The name by which commands address it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Assets => "assets",
             Self::Nodes => "nodes",
             Self::Temporary => "temporary",
             Self::Inject => "inject",
             Self::SelfHosted => "self-hosted",
             Self::Pivot => "pivot",
             Self::Verify => "verify",
+            Self::Remove => "remove",
         }
     }
 
     /// What it does, as a line of the progress.
     pub fn title(self) -> &'static str {
         match self {
+            Self::Assets => "issue certificates and render",
             Self::Nodes => "start the nodes",
             Self::Temporary => "start the temporary control plane",
             Self::Inject => "inject the self-hosted control plane",
             Self::SelfHosted => "wait for the self-hosted control plane",
             Self::Pivot => "pivot",
             Self::Verify => "verify network and DNS",
+            Self::Remove => "remove what is no longer wished",
         }
     }
 
     /// Why it is needed, for people who learn from it.
     pub fn why(self) -> &'static str {
         match self {
+            Self::Assets => {
+                "Everything a cluster consists of is files: certificates from one table, manifests and \
+                 nodes' settings rendered from the configuration."
+            }
             Self::Nodes => {
                 "Each machine gives one container. In it run an agent, containerd and the kubelet; \
                  the kubelet finds etcd's manifest on disk and starts it."
@@ -77,12 +97,14 @@ impl PhaseId {
                  and the cluster runs itself."
             }
             Self::Verify => "A cluster is of use when its nodes are ready and pods find services by name.",
+            Self::Remove => "What kayak made once and no longer wishes goes last, and only what was named.",
         }
     }
 
     /// What one would type to do the same by hand.
     pub fn by_hand(self) -> &'static [&'static str] {
         match self {
+            Self::Assets => &["kayak render -o DIR"],
             Self::Nodes => &[
                 "runc run NODE",
                 "cp nodes/NODE/etc/kubernetes/manifests/etcd.yaml /etc/kubernetes/manifests/",
@@ -101,6 +123,7 @@ impl PhaseId {
                 "kubectl wait --for=condition=Ready node --all",
                 "kubectl -n kube-system rollout status deployment/coredns",
             ],
+            Self::Remove => &["kubectl delete KIND/NAME"],
         }
     }
 }
@@ -115,6 +138,13 @@ impl fmt::Display for PhaseId {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
+    /// Issue these keys and certificates, and write the files of the asset directory that are stale.
+    WriteAssets {
+        /// Ids of keys and certificates.
+        issue: Vec<String>,
+        /// Paths below the asset directory.
+        paths: Vec<String>,
+    },
     /// Make the network that node containers share on this machine.
     PrepareNetwork,
     /// Make a node's container.
@@ -126,12 +156,18 @@ pub enum Step {
         /// Absolute paths there.
         paths: Vec<String>,
     },
+    /// Stop a node's container, to start it in another form.
+    StopNode(String),
     /// Start a node's container.
     StartNode(String),
     /// Put the temporary control plane's manifests where the kubelet of this node finds them.
     PlaceTemporary(String),
     /// Apply objects server-side, in this order.
     Apply(Vec<ObjectId>),
+    /// Apply objects, and take back the fields in which somebody else has edited them.
+    Revert(Vec<ObjectId>),
+    /// Delete objects.
+    Delete(Vec<ObjectId>),
     /// Take the temporary control plane's manifests and secrets from this node.
     RemoveTemporary(String),
 }
@@ -139,15 +175,30 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::WriteAssets { issue, paths } if issue.is_empty() => {
+                write!(f, "write {}", some(paths, "assets"))
+            }
+            Self::WriteAssets { issue, .. } => write!(f, "issue {}", some(issue, "keys and certificates")),
+            Self::StopNode(node) => write!(f, "stop node `{node}`"),
             Self::PrepareNetwork => f.write_str("prepare the nodes' network"),
             Self::CreateNode(node) => write!(f, "create node `{node}`"),
-            Self::WriteFiles { node, paths } => write!(f, "write {} files on `{node}`", paths.len()),
+            Self::WriteFiles { node, paths } => write!(f, "write {} on `{node}`", some(paths, "files")),
             Self::StartNode(node) => write!(f, "start node `{node}`"),
             Self::PlaceTemporary(node) => write!(f, "place the temporary control plane on `{node}`"),
-            Self::Apply(objects) => write!(f, "apply {} objects", objects.len()),
+            Self::Apply(objects) => write!(f, "apply {}", some(objects, "objects")),
+            Self::Revert(objects) => write!(f, "revert {}", some(objects, "objects")),
+            Self::Delete(objects) => write!(f, "delete {}", some(objects, "objects")),
             Self::RemoveTemporary(node) => write!(f, "remove the temporary control plane from `{node}`"),
         }
     }
+}
+
+/// Names a few things, and counts many.
+fn some<T: fmt::Display>(things: &[T], kind: &str) -> String {
+    if things.len() > 4 {
+        return format!("{} {kind}", things.len());
+    }
+    things.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A named condition: gates wait for it, `status` shows it, tests ask it.
@@ -167,6 +218,8 @@ pub enum Check {
         /// Which component.
         component: String,
     },
+    /// An instance of this component that belongs to its workload answers, on whichever controller.
+    Answers(String),
     /// Nothing of the temporary control plane runs on this node any more.
     TemporaryGone(String),
     /// The API lists this object no more.
@@ -184,6 +237,7 @@ impl fmt::Display for Check {
             Self::SelfHostedInstance { node, component } => {
                 write!(f, "a self-hosted {component} is ready on `{node}`")
             }
+            Self::Answers(component) => write!(f, "a self-hosted {component} answers"),
             Self::TemporaryGone(node) => write!(f, "the temporary control plane is gone from `{node}`"),
             Self::Absent(id) => write!(f, "{id} is gone"),
             Self::NodeReady(node) => write!(f, "node `{node}` is Ready"),

@@ -17,7 +17,7 @@ pub(crate) fn cluster(yaml: &str) -> Cluster {
         pause: image("pause"),
     };
     let nameservers = ["192.0.2.53".parse().unwrap(), "127.0.0.53".parse().unwrap()];
-    Cluster::resolve(Config::parse(yaml).unwrap(), images, &nameservers)
+    Cluster::resolve(Config::parse(yaml).unwrap(), yaml, images, &nameservers)
 }
 
 pub(crate) fn keys(cluster: &Cluster) -> KeyStore {

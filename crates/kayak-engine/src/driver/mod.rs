@@ -73,6 +73,18 @@ pub struct NodeSpec {
 }
 
 impl NodeSpec {
+    /// Says in what a node that was made differs from one that is wished.
+    pub fn differs_from(&self, wished: &Self) -> Vec<String> {
+        let parts = [
+            (self.image != wished.image, "its image"),
+            (self.address != wished.address || self.gateway != wished.gateway, "its address"),
+            (self.memory_limit != wished.memory_limit, "its memory limit"),
+            (self.mounts != wished.mounts, "its mounts"),
+            (self.command != wished.command, "its first process"),
+        ];
+        parts.into_iter().filter(|(differs, _)| *differs).map(|(_, part)| part.to_owned()).collect()
+    }
+
     /// Returns the command line of a node's first process.
     pub fn init() -> Vec<String> {
         [BINARY, "init"].map(str::to_owned).into()
@@ -297,6 +309,9 @@ pub trait Driver: std::fmt::Debug + Send + Sync {
 
     /// Stops a node and removes everything that is left of it.
     async fn remove(&self, node: &NodeId) -> Result<(), DriverError>;
+
+    /// Returns the specification that a node was created with, if it was.
+    async fn spec(&self, node: &NodeId) -> Result<Option<NodeSpec>, DriverError>;
 
     /// Tells what is there of a node.
     async fn state(&self, node: &NodeId) -> Result<NodeState, DriverError>;

@@ -9,6 +9,7 @@ pub mod kubeconfig;
 pub mod kubectl;
 pub mod node;
 pub mod phases;
+pub mod plan;
 pub mod render;
 pub mod start;
 pub mod up;

@@ -3,9 +3,10 @@ use std::process::ExitCode;
 use camino::Utf8PathBuf;
 use kayak_engine::asset_dir;
 
-use crate::context::{ConfigArgs, Context, render};
+use crate::context::{Context, block_on};
 use crate::error::CommandError;
 use crate::report;
+use crate::wish::ConfigArgs;
 
 /// Write every asset of a cluster into a directory, and touch nothing else
 ///
@@ -22,12 +23,12 @@ pub struct RenderArgs {
 }
 
 pub fn run(cx: &Context, args: &RenderArgs) -> Result<ExitCode, CommandError> {
-    let config = args.config.load(cx)?;
+    let wish = block_on(args.config.load(cx))?;
     if !asset_dir::is_free(&args.assets)? {
         return Err(CommandError::usage(format!("`{}` holds other things than a rendering", args.assets))
             .hint("name an empty directory, or one that `kayak render` wrote; nothing was written"));
     }
-    let assets = render(&config, &args.assets)?;
+    let assets = wish.render(&args.assets)?.assets;
     asset_dir::write(&args.assets, &assets)?;
     report::note(&format!("wrote {} files to {}", assets.files.len(), args.assets));
     report::hint(&format!("edit what you like, then `kayak start --assets {}`", args.assets));

@@ -1,11 +1,14 @@
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use camino::Utf8PathBuf;
+use kayak_core::plan::Named;
 use kayak_engine::asset_dir;
 
-use super::up::{BringUpArgs, bring_up};
+use super::up::{BringUpArgs, Doing, bring_up};
 use crate::context::Context;
 use crate::error::CommandError;
+use crate::wish::Rendering;
 
 /// Bring a cluster up from an asset directory, hand edits included
 #[derive(clap::Args)]
@@ -20,5 +23,6 @@ pub struct StartArgs {
 
 pub fn run(cx: &Context, args: &StartArgs) -> Result<ExitCode, CommandError> {
     let assets = asset_dir::read(&args.assets)?;
-    bring_up(cx, assets, &args.how)
+    let doing = Doing { how: &args.how, named: &Named::default(), planned: None };
+    bring_up(cx, Rendering { assets, issued: BTreeMap::new() }, &doing)
 }

@@ -1,26 +1,37 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use kayak_core::assets::Assets;
-use kayak_core::object::ObjectId;
-use kayak_core::plan::{Fact, ObjectSeen, Observed, PhaseId, Plan, lint, plan};
-use kayak_engine::asset_dir;
+use camino::Utf8PathBuf;
+use kayak_core::plan::{Fact, Named, Observed, PhaseId};
 use kayak_engine::cluster::ClusterHandle;
 use kayak_engine::event::Event;
 use kayak_engine::execute::Executor;
-use kayak_engine::observe::observe;
-use kayak_engine::store::Store;
 
 use super::kubectl;
-use crate::context::{ConfigArgs, Context, block_on, render};
+use super::plan::{PlanFile, decide};
+use crate::context::{Context, block_on};
 use crate::error::CommandError;
 use crate::report::{self, Output, Progress};
+use crate::wish::{ConfigArgs, NamedArgs, Rendering};
 
 /// Bring the cluster up; running it again changes nothing
+///
+/// What somebody edited with kubectl stays as it is, and is listed.
 #[derive(clap::Args)]
 pub struct UpArgs {
     #[command(flatten)]
     config: ConfigArgs,
+
+    #[command(flatten)]
+    named: NamedArgs,
+
+    /// Do what `plan -o FILE` planned; refused if anything has changed since
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "revert", "remove"])]
+    plan: Option<Utf8PathBuf>,
+
+    /// Do not ask before removing what `--remove` names
+    #[arg(short, long)]
+    yes: bool,
 
     #[command(flatten)]
     how: BringUpArgs,
@@ -48,24 +59,39 @@ fn phase(name: &str) -> Result<PhaseId, String> {
 }
 
 pub fn run(cx: &Context, args: &UpArgs) -> Result<ExitCode, CommandError> {
-    let config = args.config.load(cx)?;
-    let assets = render(&config, &cx.dirs.assets(&config.name))?;
-    bring_up(cx, assets, &args.how)
+    let planned = args.plan.as_deref().map(PlanFile::read).transpose()?;
+    let mut named = planned.as_ref().map_or_else(|| args.named.named(), |plan| plan.named.clone());
+    let wish = match &planned {
+        Some(plan) => plan.wish(cx)?,
+        None => block_on(args.config.load(cx))?,
+    };
+    if !named.remove.is_empty() && !args.yes {
+        let names = named.remove.iter().cloned().collect::<Vec<_>>().join(", ");
+        if !report::confirm(&format!("Delete {names}?")) {
+            return Err(CommandError::usage("nothing was changed").hint("in scripts, use `--yes`"));
+        }
+    }
+    let rendering = wish.render_kept(cx, &mut named)?;
+    bring_up(cx, rendering, &Doing { how: &args.how, named: &named, planned: planned.as_ref() })
+}
+
+/// How a rendered cluster is brought up.
+pub struct Doing<'a> {
+    /// How far, and how slowly.
+    pub how: &'a BringUpArgs,
+    /// What the owner named.
+    pub named: &'a Named,
+    /// What was planned before.
+    pub planned: Option<&'a PlanFile>,
 }
 
 /// Brings a rendered cluster up: what `up` and `start` have in common.
-pub fn bring_up(cx: &Context, assets: Assets, how: &BringUpArgs) -> Result<ExitCode, CommandError> {
+pub fn bring_up(cx: &Context, rendering: Rendering, doing: &Doing<'_>) -> Result<ExitCode, CommandError> {
     let start = Instant::now();
     let progress = Progress::new(cx.output);
-    let name = assets.cluster.name().to_owned();
+    let name = rendering.assets.cluster.name().to_owned();
     let _lock = cx.lock(&name)?;
-    let bundle = cx.bundle(&progress)?;
-    asset_dir::write(&cx.dirs.assets(&name), &assets)?;
-    let finished = block_on(async {
-        let store = cx.store(&bundle, &progress).await?;
-        let cluster = ClusterHandle::new(assets, cx.driver()?).await?;
-        execute(&cluster, &store, how, &progress).await
-    })?;
+    let finished = block_on(execute(cx, rendering, doing, &progress))?;
     progress.finish();
     if finished && cx.output == Output::Text {
         summary(cx, &name, start)?;
@@ -75,56 +101,50 @@ pub fn bring_up(cx: &Context, assets: Assets, how: &BringUpArgs) -> Result<ExitC
 
 /// Plans and executes; says whether everything was done.
 async fn execute(
-    cluster: &ClusterHandle,
-    store: &Store,
-    how: &BringUpArgs,
+    cx: &Context,
+    rendering: Rendering,
+    doing: &Doing<'_>,
     progress: &Progress,
 ) -> Result<bool, CommandError> {
-    let plan = decide(cluster, progress).await?;
+    let kept = cx.dirs.assets(rendering.assets.cluster.name());
+    let bundle = cx.bundle(progress)?;
+    let store = cx.store(&bundle, progress).await?;
+    let cluster = ClusterHandle::new(rendering.assets, cx.driver()?).await?;
+    let decision = decide(&cluster, &kept, &rendering.issued, doing.named).await?;
+    if let Some(planned) = doing.planned {
+        planned.check(&decision)?;
+    }
+    list_edits(&decision.seen, doing.named, progress);
     let tell = |event| progress.event(&event);
-    let patience = Duration::from_secs(how.patience);
-    let executor = Executor { cluster, store, tell: &tell, patience };
-    for phase in &plan.phases {
-        if how.until.is_some_and(|last| phase.id > last) {
+    let patience = Duration::from_secs(doing.how.patience);
+    let executor = Executor { cluster: &cluster, store: &store, assets: &kept, tell: &tell, patience };
+    for phase in &decision.plan.phases {
+        if doing.how.until.is_some_and(|last| phase.id > last) {
             report::note(&format!(
                 "stopped after `{}`; the same command without `--until` goes on from here",
-                how.until.unwrap_or(phase.id)
+                doing.how.until.unwrap_or(phase.id)
             ));
             return Ok(false);
         }
-        if how.step {
+        if doing.how.step {
             progress.explain(phase.id);
         }
         executor.phase(phase).await?;
-        if how.step {
+        if doing.how.step {
             progress.wait_for_key();
         }
     }
     Ok(true)
 }
 
-async fn decide(cluster: &ClusterHandle, progress: &Progress) -> Result<Plan, CommandError> {
-    let seen = observe(cluster).await?;
-    let ids: Vec<_> = cluster.assets.objects()?.iter().map(kayak_core::object::Object::id).collect();
-    let plan = plan(&cluster.assets.cluster, &ids, &seen);
-    let notes = lint(&plan, &seen);
-    if let Some(note) = notes.first() {
-        return Err(CommandError::usage(format!("refused to execute a plan that {note}"))
-            .hint("this is a bug in kayak; nothing was changed"));
+/// Lists, at every run, what somebody else has changed and is left alone.
+fn list_edits(seen: &Observed, named: &Named, progress: &Progress) {
+    let Fact::Known(api) = &seen.api else { return };
+    for (id, edits) in api.edits() {
+        if !named.revert.iter().any(|name| id.is_called(name)) {
+            progress.event(&Event::LeftAlone { object: id.clone(), edits: edits.to_vec() });
+        }
     }
-    let edited = edited_by_owner(&seen);
-    if !edited.is_empty() {
-        progress.event(&Event::LeftAlone { objects: edited });
-    }
-    tracing::info!("plan:\n{plan}");
-    Ok(plan)
-}
-
-/// Objects whose fields somebody else set otherwise: they are listed at every run.
-fn edited_by_owner(seen: &Observed) -> Vec<ObjectId> {
-    let Fact::Known(api) = &seen.api else { return Vec::new() };
-    let edited = api.objects.iter().filter(|(_, object)| **object == ObjectSeen::EditedByOwner);
-    edited.map(|(id, _)| id.clone()).collect()
 }
 
 /// What there is now, and what to try next.

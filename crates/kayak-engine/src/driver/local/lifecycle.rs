@@ -176,6 +176,12 @@ impl Local {
         Ok(oci::config(&container, &oci::Host::look()?))
     }
 
+    pub(super) fn node_spec(&self, node: &NodeId) -> Result<Option<NodeSpec>, LocalError> {
+        paths::check_node(node)?;
+        let record: Option<NodeRecord> = image::recorded(&self.paths.node_record(node))?;
+        Ok(record.map(|record| record.spec))
+    }
+
     pub(super) async fn node_state(&self, node: &NodeId) -> Result<NodeState, LocalError> {
         paths::check_node(node)?;
         let runc = self.runc(&node.cluster)?;

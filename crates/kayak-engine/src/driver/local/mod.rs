@@ -131,6 +131,11 @@ impl Driver for Local {
             .map_err(|source| DriverError::Remove { node: node.name.clone(), source: source.into() })
     }
 
+    async fn spec(&self, node: &NodeId) -> Result<Option<NodeSpec>, DriverError> {
+        self.node_spec(node)
+            .map_err(|source| DriverError::State { node: node.name.clone(), source: source.into() })
+    }
+
     async fn state(&self, node: &NodeId) -> Result<NodeState, DriverError> {
         self.node_state(node)
             .await

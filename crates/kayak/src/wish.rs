@@ -1,0 +1,165 @@
+//! What is wished of a cluster: its configuration, wherever that is kept, and the assets made of it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use kayak_core::assets::{Assets, Edited};
+use kayak_core::cluster::Cluster;
+use kayak_core::config::{CaFiles, Config};
+use kayak_core::pki::{Authority, Pair, Secret};
+use kayak_core::plan::Named;
+use kayak_engine::stored::{self, Stored};
+use kayak_engine::{asset_dir, keystore};
+
+use crate::context::{Context, images};
+use crate::error::CommandError;
+
+/// Where the configuration comes from.
+#[derive(clap::Args)]
+pub struct ConfigArgs {
+    /// The cluster's configuration; without it, what the cluster was last brought up with, or the defaults
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<Utf8PathBuf>,
+}
+
+/// What is only done where the owner says so.
+#[derive(clap::Args)]
+pub struct NamedArgs {
+    /// Undo an edit: `deployment/coredns`, or a file of the assets; `plan` lists what was edited
+    #[arg(long, value_name = "NAME")]
+    revert: Vec<String>,
+
+    /// Delete an object that is no longer wished; `plan` lists them
+    #[arg(long, value_name = "NAME")]
+    remove: Vec<String>,
+}
+
+impl NamedArgs {
+    /// The names as sets.
+    pub fn named(&self) -> Named {
+        Named { revert: self.revert.iter().cloned().collect(), remove: self.remove.iter().cloned().collect() }
+    }
+}
+
+/// A configuration, and the text it was read from.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// What it says.
+    pub config: Config,
+    /// The text of `cluster.yaml`.
+    pub source: String,
+}
+
+/// A rendered wish.
+pub struct Rendering {
+    /// All of it.
+    pub assets: Assets,
+    /// The keys and certificates that were issued for it, and why. They are not kept yet.
+    pub issued: BTreeMap<String, String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("failed to read `{path}`")]
+struct ReadError {
+    path: Utf8PathBuf,
+    source: std::io::Error,
+}
+
+impl ConfigArgs {
+    /// Reads the file; without one, finds what the cluster was last brought up with, or takes the
+    /// defaults. `--cluster` names it either way.
+    pub async fn load(&self, cx: &Context) -> Result<Wish, CommandError> {
+        let text = match &self.config {
+            Some(path) => read(path).map_err(CommandError::of_usage)?,
+            None => stored(cx).await?.map(|stored| stored.text).unwrap_or_default(),
+        };
+        Wish::parse(cx, text)
+    }
+}
+
+impl Wish {
+    /// Reads a configuration. Where a cluster was named, it is the one that is meant.
+    pub fn parse(cx: &Context, text: String) -> Result<Self, CommandError> {
+        let mut config = Config::parse(&text)?;
+        if let Some(name) = &cx.cluster {
+            config.name.clone_from(name);
+        }
+        Ok(Self { config: config.validated()?, source: text })
+    }
+
+    /// Renders the wish with the keys that a directory holds, completing them; writes nothing.
+    pub fn render(&self, keys_in: &Utf8Path) -> Result<Rendering, CommandError> {
+        let cluster = Cluster::resolve(self.config.clone(), &self.source, images()?, &machine_nameservers());
+        let mut keys = asset_dir::read_keys(keys_in)?;
+        let now = time::OffsetDateTime::now_utc();
+        let issued = keystore::ensure(&mut keys, &cluster, &given_cas(&self.config)?, now)?;
+        Ok(Rendering { assets: Assets::render(&cluster, &keys)?, issued })
+    }
+
+    /// Renders the wish for the cluster that it names: with its keys, and with what was edited by hand
+    /// among its assets, unless that is to be reverted.
+    pub fn render_kept(&self, cx: &Context, named: &mut Named) -> Result<Rendering, CommandError> {
+        let kept = cx.dirs.assets(&self.config.name);
+        let mut rendering = self.render(&kept)?;
+        let edited: Edited = asset_dir::edited(&kept)?;
+        // What is named here is done with: whatever is left must be an object.
+        let (reverted, edited): (Edited, Edited) =
+            edited.into_iter().partition(|(path, _)| named.revert.contains(path));
+        named.revert.retain(|name| !reverted.contains_key(name));
+        rendering.assets.keep(&edited);
+        Ok(rendering)
+    }
+}
+
+/// The configuration that the cluster meant was last brought up with, if there is one.
+pub async fn stored(cx: &Context) -> Result<Option<Stored>, CommandError> {
+    let name = cx.cluster_name_or(&Config::default().name)?;
+    Ok(stored::configuration_of(&cx.driver()?, &name, &cx.dirs.assets(&name)).await?)
+}
+
+/// Reads a file that the user named.
+pub fn read(path: &Utf8Path) -> Result<String, CommandError> {
+    Ok(fs::read_to_string(path).map_err(|source| ReadError { path: path.to_owned(), source })?)
+}
+
+fn given_cas(config: &Config) -> Result<BTreeMap<Authority, Pair>, CommandError> {
+    let given = [
+        (Authority::Kubernetes, &config.pki.kubernetes_ca),
+        (Authority::Etcd, &config.pki.etcd_ca),
+        (Authority::FrontProxy, &config.pki.front_proxy_ca),
+    ];
+    let mut pairs = BTreeMap::new();
+    for (authority, files) in given {
+        if let Some(CaFiles { certificate, key }) = files {
+            pairs.insert(authority, Pair { certificate: read(certificate)?, key: Secret::new(read(key)?) });
+        }
+    }
+    Ok(pairs)
+}
+
+/// The name servers that this machine uses itself. Behind a local resolver, which no pod can reach,
+/// stand those that it uses in turn.
+fn machine_nameservers() -> Vec<IpAddr> {
+    let files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+    let usable = files.map(|path| nameservers(&fs::read_to_string(path).unwrap_or_default()));
+    usable.into_iter().find(|servers| !servers.is_empty()).unwrap_or_default()
+}
+
+/// Reads the name servers that are not on the machine's loopback.
+fn nameservers(resolv_conf: &str) -> Vec<IpAddr> {
+    let server = |line: &str| line.strip_prefix("nameserver")?.split_whitespace().next()?.parse().ok();
+    resolv_conf.lines().filter_map(server).filter(|ip: &IpAddr| !ip.is_loopback()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_resolvers_and_comments_are_left_out() {
+        let text = "# one\nnameserver 127.0.0.53\nnameserver 192.0.2.1 # two\nsearch x\n";
+        assert_eq!(nameservers(text), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+    }
+}
