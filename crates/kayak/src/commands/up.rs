@@ -66,8 +66,8 @@ pub fn run(cx: &Context, args: &UpArgs) -> Result<ExitCode, CommandError> {
         None => block_on(args.config.load(cx))?,
     };
     if !named.remove.is_empty() && !args.yes {
-        let names = named.remove.iter().cloned().collect::<Vec<_>>().join(", ");
-        if !report::confirm(&format!("Delete {names}?")) {
+        let list = named.remove.iter().cloned().collect::<Vec<_>>().join(", ");
+        if !report::confirm(&format!("Delete {list}?")) {
             return Err(CommandError::usage("nothing was changed").hint("in scripts, use `--yes`"));
         }
     }
