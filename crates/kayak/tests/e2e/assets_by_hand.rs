@@ -43,6 +43,14 @@ pub fn an_edited_rendering_starts_as_edited() {
         "jsonpath={.spec.template.spec.containers[0].args}",
     ]);
     assert!(arguments.contains("--audit-log-maxsize=33"), "{arguments}");
+    let again = cluster.command(&["up"]).output().unwrap();
+    assert!(again.status.success(), "{}", show(&again));
+    let plan = cluster.kayak(&["plan"]);
+    assert!(plan.starts_with("nothing to do"), "a bare `up` keeps what was edited by hand: {plan}");
+    assert!(plan.contains("  manifests/20-kube-apiserver.yaml"), "{plan}");
+    cluster.kayak(&["up", "--revert", "manifests/20-kube-apiserver.yaml"]);
+    let size = cluster.kubectl(&["-n", "kube-system", "get", "daemonset", "kube-apiserver", "-o", "yaml"]);
+    assert!(size.contains("--audit-log-maxsize=20"), "{size}");
     let server = cluster.api();
     let kubectl = [
         "--server",

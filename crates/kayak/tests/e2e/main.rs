@@ -14,6 +14,7 @@ mod cut_off;
 mod image;
 mod inventory;
 mod nodes_can_be_looked_into;
+mod owners_word;
 mod pivot_is_seamless;
 mod refusals;
 mod workloads_run;
@@ -50,6 +51,10 @@ const SHARED: &[(&str, Scenario)] = &[
         "api_server_rolls_forward_and_back_without_a_lost_request",
         control_plane_is_ordinary::rolls_forward_and_back,
     ),
+    ("edits_stay_until_they_are_named", owners_word::edits_stay_until_they_are_named),
+    ("the_plan_names_exactly_what_changed", owners_word::the_plan_names_exactly_what_changed),
+    ("a_plan_in_a_file_is_for_what_was_found", owners_word::a_plan_in_a_file_is_for_what_was_found),
+    ("the_configuration_lives_in_the_cluster", owners_word::the_configuration_lives_in_the_cluster),
     ("images_of_the_bundle_are_pinned", nodes_can_be_looked_into::images_of_the_bundle_are_pinned),
     ("supervised_units_come_back", nodes_can_be_looked_into::supervised_units_come_back),
     ("a_node_that_lost_power_comes_back", nodes_can_be_looked_into::a_node_that_lost_power_comes_back),
