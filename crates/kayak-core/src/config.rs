@@ -4,10 +4,25 @@ use std::net::IpAddr;
 
 use camino::Utf8PathBuf;
 use ipnet::{IpNet, Ipv4Net};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod components;
+mod nodes;
+mod quantity;
+
+pub use components::{
+    Amounts, Components, DnsSettings, Environment, ExtraArgs, FlagValue, Kubelet, Overrides, ProxySettings,
+    Resources, Scalar,
+};
+pub use nodes::{MountSettings, NodeSettings, Taint, TaintEffect};
+pub use quantity::{NoQuantity, Quantity};
+
+/// How a range of IPv4 addresses is written, as a regular expression.
+const IPV4_RANGE: &str = r"^(\d{1,3}\.){3}\d{1,3}/\d{1,2}$";
+
 /// The whole file. Every field has a default: an empty file is a valid cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Config {
     /// The cluster's name: 1 to 20 lower-case letters, digits and dashes; names what it makes on the machine.
@@ -18,19 +33,31 @@ pub struct Config {
     pub api: Api,
     /// Certificates.
     pub pki: Pki,
+    /// Flags, environment and resources of single components.
+    #[serde(skip_serializing_if = "is_default")]
+    pub components: Components,
+    /// The kubelet of every node.
+    #[serde(skip_serializing_if = "is_default")]
+    pub kubelet: Kubelet,
+    /// Labels, mounts, devices and memory of single nodes; `controller-0` is the only one so far.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeSettings>,
 }
 
 /// Addresses and ranges. They must not overlap.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Network {
     /// Whether pods and nodes reach the outside, masqueraded by the machine.
     pub egress: bool,
     /// The nodes' addresses; the first one is the machine's own on the bridge.
+    #[schemars(with = "String", regex(pattern = IPV4_RANGE))]
     pub nodes: Ipv4Net,
     /// The pods' addresses; each node gets a /24 of it.
+    #[schemars(with = "String", regex(pattern = IPV4_RANGE))]
     pub pods: Ipv4Net,
     /// The services' virtual addresses.
+    #[schemars(with = "String", regex(pattern = IPV4_RANGE))]
     pub services: Ipv4Net,
     /// The DNS domain of services.
     pub domain: String,
@@ -39,7 +66,7 @@ pub struct Network {
 }
 
 /// How clients reach the API.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Api {
     /// DNS names in the API server's certificate beyond the usual ones.
@@ -49,7 +76,7 @@ pub struct Api {
 }
 
 /// Certificates.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Pki {
     /// The owner's own CA for Kubernetes' certificates; made if absent.
@@ -61,18 +88,28 @@ pub struct Pki {
 }
 
 /// A CA's certificate and key in PEM files.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CaFiles {
     /// The certificate's path.
+    #[schemars(with = "String")]
     pub certificate: Utf8PathBuf,
     /// The private key's path.
+    #[schemars(with = "String")]
     pub key: Utf8PathBuf,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { name: "kayak".into(), network: Network::default(), api: Api::default(), pki: Pki::default() }
+        Self {
+            name: "kayak".into(),
+            network: Network::default(),
+            api: Api::default(),
+            pki: Pki::default(),
+            components: Components::default(),
+            kubelet: Kubelet::default(),
+            nodes: Vec::new(),
+        }
     }
 }
 
@@ -87,6 +124,11 @@ impl Default for Network {
             nameservers: None,
         }
     }
+}
+
+/// Whether a setting says nothing, and so is left out where a configuration is written.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 const fn net(octets: [u8; 4], prefix: u8) -> Ipv4Net {

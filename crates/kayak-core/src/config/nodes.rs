@@ -1,0 +1,81 @@
+//! Settings of single nodes.
+
+use std::collections::BTreeMap;
+
+use camino::Utf8PathBuf;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::quantity::Quantity;
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeSettings {
+    /// Which node.
+    pub name: String,
+    /// Labels of its Node object.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Taints of its Node object: pods that do not tolerate them stay away. Those that others have
+    /// added stay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<Taint>,
+    /// Directories and files of the machine that the node sees, and pods by `hostPath`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<MountSettings>,
+    /// Devices of the machine that the node sees at the same path, and pods by `hostPath`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub devices: Vec<Utf8PathBuf>,
+    /// The most memory that all of the node may use; no limit if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Quantity>,
+}
+
+/// A taint, as `kubectl taint` sets it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Taint {
+    /// Its name.
+    pub key: String,
+    /// Its value.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub value: String,
+    /// What it does to pods that do not tolerate it.
+    pub effect: TaintEffect,
+}
+
+/// What a taint does to pods that do not tolerate it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TaintEffect {
+    /// New ones go elsewhere.
+    NoSchedule,
+    /// New ones go elsewhere if they can.
+    PreferNoSchedule,
+    /// New ones go elsewhere, and those that run are ended.
+    NoExecute,
+}
+
+/// A directory or file of the machine that a node sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MountSettings {
+    /// Where it is on the machine.
+    #[schemars(with = "String", regex(pattern = "^/"))]
+    pub host: Utf8PathBuf,
+    /// Where the node sees it; the same path if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", regex(pattern = "^/"))]
+    pub node: Option<Utf8PathBuf>,
+    /// Whether the node may write to it.
+    #[serde(default)]
+    pub writable: bool,
+}
+
+impl MountSettings {
+    /// Where the node sees it.
+    pub fn node(&self) -> &Utf8PathBuf {
+        self.node.as_ref().unwrap_or(&self.host)
+    }
+}
