@@ -4,6 +4,9 @@ use std::env;
 
 use camino::Utf8PathBuf;
 
+/// Where the machine has what runs, whoever's it is: a restart of the machine empties it.
+pub const RUN: &str = "/run/kayak";
+
 /// The directories of one user on one machine.
 #[derive(Debug, Clone)]
 pub struct Dirs {

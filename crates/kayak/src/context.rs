@@ -1,18 +1,18 @@
 //! What commands share: where things are, which cluster is meant, how to get at bundle and driver.
 
-use std::fs::{self, File};
 use std::future::Future;
 use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 use kayak_bundle::{Bundle, Catalog, Options, build};
 use kayak_core::cluster::Images;
-use kayak_engine::dirs::Dirs;
+use kayak_engine::dirs::{Dirs, RUN};
 use kayak_engine::driver::Driver;
 use kayak_engine::driver::local::{Local, Paths};
 use kayak_engine::store::{self, Store};
 
 use crate::error::CommandError;
+use crate::lock::Lock;
 use crate::report::{Output, Progress};
 
 /// What every command is given.
@@ -27,8 +27,6 @@ pub struct Context {
 
 #[derive(Debug, thiserror::Error)]
 enum ContextError {
-    #[error("failed to make `{path}`")]
-    Make { path: Utf8PathBuf, source: std::io::Error },
     #[error("failed to start the asynchronous runtime")]
     Runtime(#[source] std::io::Error),
     #[error("failed to find the program that this process runs")]
@@ -99,11 +97,7 @@ impl Context {
     pub fn driver(&self) -> Result<Arc<dyn Driver>, CommandError> {
         let own = std::env::current_exe().map_err(ContextError::Own)?;
         let own = Utf8PathBuf::from_path_buf(own).map_err(ContextError::NotText)?;
-        let paths = Paths {
-            state: self.dirs.state.clone(),
-            run: "/run/kayak".into(),
-            cache: self.dirs.cache.clone(),
-        };
+        let paths = Paths { state: self.dirs.state.clone(), run: RUN.into(), cache: self.dirs.cache.clone() };
         Ok(Arc::new(Local::new(paths, own)))
     }
 
@@ -120,15 +114,7 @@ impl Context {
 
     /// Makes sure that no other kayak works on the same cluster.
     pub fn lock(&self, cluster: &str) -> Result<Lock, CommandError> {
-        let path = self.dirs.state.join(format!("{cluster}.lock"));
-        fs::create_dir_all(&self.dirs.state)
-            .map_err(|source| ContextError::Make { path: self.dirs.state.clone(), source })?;
-        let file = File::create(&path).map_err(|source| ContextError::Make { path: path.clone(), source })?;
-        match file.try_lock() {
-            Ok(()) => Ok(Lock { path, _file: file }),
-            Err(_) => Err(CommandError::failed(format!("another kayak works on cluster `{cluster}`"))
-                .hint("wait for it; nothing was changed")),
-        }
+        Lock::take(RUN.as_ref(), &self.dirs.state, cluster)
     }
 }
 
@@ -143,23 +129,6 @@ pub fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> Resul
     // A terminal that is being read from would keep the process until the next key.
     runtime.shutdown_background();
     result
-}
-
-/// Held while a cluster is changed; the kernel gives it up when the process ends, however it ends.
-pub struct Lock {
-    path: Utf8PathBuf,
-    _file: File,
-}
-
-impl Lock {
-    /// Removes the file of a cluster that is gone.
-    pub fn remove(self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!("failed to remove `{}`: {error}", self.path);
-        }
-        // It fails where other clusters are, and then it is to stay.
-        let _ = self.path.parent().map(fs::remove_dir);
-    }
 }
 
 /// The references that this version of kayak runs, whether or not the bundle has been built.

@@ -20,6 +20,7 @@ pub enum Kind {
 }
 
 /// An error on its way to the user.
+#[derive(Debug)]
 pub struct CommandError {
     kind: Kind,
     source: Box<dyn Error + Send + Sync>,
@@ -46,6 +47,12 @@ impl CommandError {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
+    }
+
+    /// What is said first.
+    #[cfg(test)]
+    pub fn message(&self) -> String {
+        self.source.to_string()
     }
 
     /// Prints the error, its causes and its hints, and returns the exit code.

@@ -18,10 +18,9 @@ pub fn run(cx: &Context, args: &DownArgs) -> Result<ExitCode, CommandError> {
     if !args.yes && !report::confirm(&question) {
         return Err(CommandError::usage("nothing was removed").hint("in scripts, use `--yes`"));
     }
-    let lock = cx.lock(&name)?;
+    let _lock = cx.lock(&name)?;
     let progress = Progress::new(cx.output);
     block_on(async { Ok(cx.driver()?.teardown(&name).await?) })?;
-    lock.remove();
     progress.finish();
     report::note(&format!("cluster `{name}` is gone"));
     Ok(ExitCode::SUCCESS)
