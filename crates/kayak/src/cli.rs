@@ -33,6 +33,11 @@ pub struct Cli {
 enum Command {
     Up(commands::up::UpArgs),
     Plan(commands::plan::PlanArgs),
+    /// Stop the cluster's nodes, and give back all they have of the machine but their data
+    ///
+    /// `kayak resume` brings them back.
+    Stop,
+    Resume(commands::resume::ResumeArgs),
     Down(commands::down::DownArgs),
     Render(commands::render::RenderArgs),
     Start(commands::start::StartArgs),
@@ -67,6 +72,8 @@ impl Cli {
         match self.command {
             Command::Up(args) => commands::up::run(&cx, &args),
             Command::Plan(args) => commands::plan::run(&cx, &args),
+            Command::Stop => commands::stop::run(&cx),
+            Command::Resume(args) => commands::resume::run(&cx, &args),
             Command::Down(args) => commands::down::run(&cx, &args),
             Command::Render(args) => commands::render::run(&cx, &args),
             Command::Start(args) => commands::start::run(&cx, &args),

@@ -189,6 +189,14 @@ pub enum DriverError {
         /// Why.
         source: Cause,
     },
+    /// What a cluster's nodes share could not be given back.
+    #[error("failed to give back what the nodes of cluster `{cluster}` share")]
+    Release {
+        /// Which cluster.
+        cluster: String,
+        /// Why.
+        source: Cause,
+    },
     /// What a cluster's nodes share could not be removed.
     #[error("failed to remove what is left of cluster `{cluster}`")]
     Teardown {
@@ -290,6 +298,10 @@ pub enum DriverError {
 pub trait Driver: std::fmt::Debug + Send + Sync {
     /// Makes what a cluster's nodes share: the network.
     async fn prepare(&self, cluster: &ClusterSpec) -> Result<(), DriverError>;
+
+    /// Gives back what a cluster's nodes share, and ends what is left of them; what is on the disk
+    /// stays. Starting a node makes all of it again.
+    async fn release(&self, cluster: &str) -> Result<(), DriverError>;
 
     /// Removes every node of a cluster and what they share, whatever state they are in.
     async fn teardown(&self, cluster: &str) -> Result<(), DriverError>;

@@ -11,5 +11,7 @@ pub mod node;
 pub mod phases;
 pub mod plan;
 pub mod render;
+pub mod resume;
 pub mod start;
+pub mod stop;
 pub mod up;

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use kayak_core::plan::Named;
 use kayak_engine::asset_dir;
 
@@ -22,7 +22,11 @@ pub struct StartArgs {
 }
 
 pub fn run(cx: &Context, args: &StartArgs) -> Result<ExitCode, CommandError> {
-    let assets = asset_dir::read(&args.assets)?;
-    let doing = Doing { how: &args.how, named: &Named::default(), planned: None };
-    bring_up(cx, Rendering { assets, issued: BTreeMap::new() }, &doing)
+    bring_up_from(cx, &args.assets, &args.how)
+}
+
+/// Brings a cluster up from assets as they are: what `start` and `resume` have in common.
+pub fn bring_up_from(cx: &Context, assets: &Utf8Path, how: &BringUpArgs) -> Result<ExitCode, CommandError> {
+    let rendering = Rendering { assets: asset_dir::read(assets)?, issued: BTreeMap::new() };
+    bring_up(cx, rendering, &Doing { how, named: &Named::default(), planned: None })
 }

@@ -61,7 +61,7 @@ impl Local {
         }
     }
 
-    pub(super) async fn teardown_cluster(&self, cluster: &str) -> Result<(), LocalError> {
+    pub(super) async fn release_cluster(&self, cluster: &str) -> Result<(), LocalError> {
         paths::check_name(cluster)?;
         match self.tools(cluster)? {
             Some(tools) => tools.disconnect_cluster(cluster).await?,
@@ -74,11 +74,17 @@ impl Local {
         groups.remove_if_empty(paths::CGROUP)?;
         Settings::forwarding(&self.paths.run).release(cluster)?;
         Settings::of_kubelet(&self.paths.run).release(cluster)?;
-        for directory in [self.paths.cluster_run(cluster), self.paths.cluster(cluster)] {
-            disk::unmount_below(&directory)?;
-            disk::remove(&directory)?;
-        }
-        disk::remove_if_empty(&self.paths.run)?;
+        let directory = self.paths.cluster_run(cluster);
+        disk::unmount_below(&directory)?;
+        disk::remove(&directory)?;
+        disk::remove_if_empty(&self.paths.run)
+    }
+
+    pub(super) async fn teardown_cluster(&self, cluster: &str) -> Result<(), LocalError> {
+        self.release_cluster(cluster).await?;
+        let directory = self.paths.cluster(cluster);
+        disk::unmount_below(&directory)?;
+        disk::remove(&directory)?;
         disk::remove_if_empty(&self.paths.state)
     }
 

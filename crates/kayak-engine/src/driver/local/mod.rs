@@ -93,6 +93,12 @@ impl Driver for Local {
             .map_err(|source| DriverError::Prepare { cluster: cluster.name.clone(), source: source.into() })
     }
 
+    async fn release(&self, cluster: &str) -> Result<(), DriverError> {
+        self.release_cluster(cluster)
+            .await
+            .map_err(|source| DriverError::Release { cluster: cluster.to_owned(), source: source.into() })
+    }
+
     async fn teardown(&self, cluster: &str) -> Result<(), DriverError> {
         for node in self.nodes(cluster).await? {
             self.remove(&NodeId::new(cluster, node)).await?;
