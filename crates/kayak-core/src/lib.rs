@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod assets;
+pub mod boot;
 pub mod cluster;
 pub mod component;
 pub mod config;

@@ -38,6 +38,9 @@ enum Command {
     /// `kayak resume` brings them back.
     Stop,
     Resume(commands::resume::ResumeArgs),
+    Enable(commands::enable::EnableArgs),
+    /// Let the machine not start the cluster at boot any more; what runs goes on running
+    Disable,
     Down(commands::down::DownArgs),
     Render(commands::render::RenderArgs),
     Start(commands::start::StartArgs),
@@ -74,6 +77,8 @@ impl Cli {
             Command::Plan(args) => commands::plan::run(&cx, &args),
             Command::Stop => commands::stop::run(&cx),
             Command::Resume(args) => commands::resume::run(&cx, &args),
+            Command::Enable(args) => commands::enable::run(&cx, &args),
+            Command::Disable => commands::disable::run(&cx),
             Command::Down(args) => commands::down::run(&cx, &args),
             Command::Render(args) => commands::render::run(&cx, &args),
             Command::Start(args) => commands::start::run(&cx, &args),

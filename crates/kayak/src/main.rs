@@ -2,6 +2,7 @@
 
 #![expect(unreachable_pub, reason = "a binary: `pub` here means what other modules use")]
 
+mod boot;
 mod cli;
 mod commands;
 mod context;

@@ -1,5 +1,6 @@
 use std::process::ExitCode;
 
+use crate::boot::remove_units;
 use crate::context::{Context, block_on};
 use crate::error::CommandError;
 use crate::report::{self, Progress};
@@ -20,6 +21,7 @@ pub fn run(cx: &Context, args: &DownArgs) -> Result<ExitCode, CommandError> {
     }
     let _lock = cx.lock(&name)?;
     let progress = Progress::new(cx.output);
+    remove_units(&cx.dirs, &name)?;
     block_on(async { Ok(cx.driver()?.teardown(&name).await?) })?;
     progress.finish();
     report::note(&format!("cluster `{name}` is gone"));

@@ -2,7 +2,9 @@
 
 pub mod bundle;
 pub mod completions;
+pub mod disable;
 pub mod down;
+pub mod enable;
 pub mod image;
 pub mod inside;
 pub mod kubeconfig;
