@@ -105,7 +105,7 @@ impl ClusterHandle {
         driver.state(&id).await?;
         let mut task = JoinSet::new();
         task.spawn(async move {
-            let command = [BINARY, "status", "--follow"].map(str::to_owned);
+            let command = [BINARY, "agent-status", "--follow"].map(str::to_owned);
             let io = ExecIo::Streams { stdin: &mut empty(), stdout: &mut writer, stderr: &mut sink() };
             driver.exec(&id, &command, io).await
         });

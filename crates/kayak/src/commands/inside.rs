@@ -39,7 +39,7 @@ pub enum InsideCommand {
     },
     /// Tell what the agent sees
     #[command(hide = true)]
-    Status {
+    AgentStatus {
         /// Now and at every change
         #[arg(long)]
         follow: bool,
@@ -100,10 +100,10 @@ pub fn run(cx: &Context, command: InsideCommand) -> Result<ExitCode, CommandErro
             let rows = block_on(async { Ok(pods::list(tail).await?) })?;
             print(cx, &rows)?;
         }
-        InsideCommand::Status { follow: true } => {
+        InsideCommand::AgentStatus { follow: true } => {
             block_on(async { Ok(status::follow(tokio::io::stdout()).await?) })?;
         }
-        InsideCommand::Status { follow: false } => {
+        InsideCommand::AgentStatus { follow: false } => {
             report::json(&block_on(async { Ok(status::read().await?) })?)?;
         }
     }
