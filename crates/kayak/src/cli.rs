@@ -1,8 +1,9 @@
 //! The command line: the tree of commands and their dispatch, nothing else.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands;
 use crate::context::Context;
@@ -63,6 +64,11 @@ enum Command {
 }
 
 impl Cli {
+    /// Reads the arguments of this process; ends it where they ask for help or make no sense.
+    pub fn of_process() -> Self {
+        Self::parse_from(for_kubectl(std::env::args_os().collect()))
+    }
+
     /// How much is logged: where nobody reads along, what was done is told too.
     pub fn verbosity(&self) -> u8 {
         let unattended = matches!(self.command, Command::Inside(_));
@@ -94,12 +100,48 @@ impl Cli {
     }
 }
 
+/// Marks the end of kayak's own flags after `kubectl`: all that follows is kubectl's, also what
+/// kayak would understand, as `-v 6`.
+fn for_kubectl(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let command = Cli::command();
+    let takes_value = |word: &str| {
+        let mut own = command.get_arguments().filter(|own| own.get_action().takes_values());
+        own.any(|own| own.get_long().is_some_and(|long| word.strip_prefix("--") == Some(long)))
+    };
+    let mut at = 1;
+    while let Some(word) = arguments.get(at).map(|word| word.to_string_lossy().into_owned()) {
+        if word == "kubectl" && arguments.get(at + 1).is_none_or(|next| next != "--") {
+            arguments.insert(at + 1, "--".into());
+        }
+        if !word.starts_with('-') {
+            break;
+        }
+        at += if takes_value(&word) { 2 } else { 1 };
+    }
+    arguments
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use super::*;
+
+    #[test]
+    fn what_follows_kubectl_is_kubectls() {
+        let split = |line: &str| {
+            let words = for_kubectl(line.split(' ').map(OsString::from).collect());
+            words.join(std::ffi::OsStr::new(" ")).into_string().unwrap()
+        };
+        assert_eq!(split("kayak kubectl -v 6 get pods"), "kayak kubectl -- -v 6 get pods");
+        assert_eq!(
+            split("kayak -v --cluster kubectl --output=json kubectl exec p -- ls"),
+            "kayak -v --cluster kubectl --output=json kubectl -- exec p -- ls"
+        );
+        assert_eq!(split("kayak kubectl -- get pods"), "kayak kubectl -- get pods");
+        assert_eq!(split("kayak node shell n kubectl -v"), "kayak node shell n kubectl -v");
+    }
 
     #[test]
     fn the_command_line_is_consistent() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
     }
 }

@@ -13,14 +13,12 @@ mod wish;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
     // Before anything can open a TLS connection: with a second provider in the tree, the choice
     // would otherwise be made at run time, by a panic.
     let provider = rustls::crypto::aws_lc_rs::default_provider().install_default();
     debug_assert!(provider.is_ok(), "nothing else installs a provider");
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::of_process();
     report::init_logging(cli.verbosity());
     match cli.run() {
         Ok(code) => code,

@@ -2,6 +2,7 @@ use std::process::ExitCode;
 
 use kayak_core::node::{BINARY, LOG_DIR};
 use kayak_engine::driver::{ExecIo, NodeId};
+use tokio::io::AsyncRead;
 
 use crate::context::{Context, block_on};
 use crate::error::CommandError;
@@ -49,31 +50,41 @@ pub fn run(cx: &Context, command: NodeCommand) -> Result<ExitCode, CommandError>
             if follow {
                 command.push("--follow=name".into());
             }
-            exec(cx, &node, &command, false)
+            exec(cx, &node, &command, Input::None)
         }
         NodeCommand::Shell { node, command } if command.is_empty() => {
-            exec(cx, &node, &words(&["bash"]), true)
+            exec(cx, &node, &words(&["bash"]), Input::Terminal)
         }
-        NodeCommand::Shell { node, command } => exec(cx, &node, &command, false),
+        NodeCommand::Shell { node, command } => exec(cx, &node, &command, Input::Caller),
         NodeCommand::Ps { node } => {
             let format = format!("--output={}", cx.output_name());
-            exec(cx, &node, &words(&[BINARY, "pods", &format]), false)
+            exec(cx, &node, &words(&[BINARY, "pods", &format]), Input::None)
         }
     }
 }
 
-fn exec(cx: &Context, node: &str, command: &[String], terminal: bool) -> Result<ExitCode, CommandError> {
+/// Where a program in a node reads from.
+enum Input {
+    /// Nowhere: a script that runs kayak in a loop over its own input keeps it.
+    None,
+    /// Whatever kayak itself was given.
+    Caller,
+    /// The terminal, which the program also writes to.
+    Terminal,
+}
+
+fn exec(cx: &Context, node: &str, command: &[String], input: Input) -> Result<ExitCode, CommandError> {
     let id = NodeId::new(cx.cluster_name()?, node);
     let code = block_on(async {
         let driver = cx.driver()?;
-        if terminal {
-            return Ok(driver.exec(&id, command, ExecIo::Terminal).await?);
-        }
-        let io = ExecIo::Streams {
-            stdin: &mut tokio::io::stdin(),
-            stdout: &mut tokio::io::stdout(),
-            stderr: &mut tokio::io::stderr(),
+        let (mut nothing, mut caller) = (tokio::io::empty(), tokio::io::stdin());
+        let stdin: &mut (dyn AsyncRead + Send + Unpin) = match input {
+            Input::Terminal => return Ok(driver.exec(&id, command, ExecIo::Terminal).await?),
+            Input::None => &mut nothing,
+            Input::Caller => &mut caller,
         };
+        let (mut stdout, mut stderr) = (tokio::io::stdout(), tokio::io::stderr());
+        let io = ExecIo::Streams { stdin, stdout: &mut stdout, stderr: &mut stderr };
         Ok(driver.exec(&id, command, io).await?)
     })?;
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
