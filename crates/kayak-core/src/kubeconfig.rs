@@ -1,5 +1,7 @@
 //! Kubeconfig files, one per identity.
 
+pub mod entry;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};

@@ -14,5 +14,6 @@ pub mod instance;
 pub mod kubeconfig;
 pub mod node;
 pub mod object;
+pub mod person;
 pub mod pki;
 pub mod plan;

@@ -170,6 +170,19 @@ async fn apply_one(
     }
 }
 
+/// Applies one object, once: what the API does not take is the caller's affair. Somebody else's
+/// fields are taken over.
+pub async fn give(client: &kube::Client, object: &Object) -> Result<(), ApiError> {
+    let id = object.id();
+    match handle(client, &id)
+        .patch(&id.name, &params(Manner::Insist, false), &Patch::Apply(object.value()))
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(source) => Err(ApiError::Apply { id, source: Box::new(source) }),
+    }
+}
+
 /// Deletes objects with what they own; those that are gone already are done.
 pub async fn delete(client: &kube::Client, ids: &[ObjectId]) -> Result<(), ApiError> {
     let with_what_it_owns =

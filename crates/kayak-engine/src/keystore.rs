@@ -1,11 +1,15 @@
 //! Keys and certificates: issued once, kept, and issued anew only when they no longer fit the table.
 
+mod subject;
+
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use kayak_core::cluster::Cluster;
-use kayak_core::pki::{Authority, CA_DAYS, CertificateSpec, KeyStore, Pair, Secret, Usage, certificates};
+use kayak_core::pki::{
+    Authority, CA_DAYS, CertificateSpec, KeyStore, MissingKey, Pair, Secret, Usage, certificates,
+};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SanType,
@@ -44,6 +48,12 @@ pub enum KeyError {
     /// A CA given by the owner is none.
     #[error("the certificate given for the CA `{0}` is not a valid CA certificate")]
     NotACa(String),
+    /// There is no CA to sign with.
+    #[error("there is no CA to sign with")]
+    NoCa(#[source] MissingKey),
+    /// A CA has ended.
+    #[error("the CA `{0}` has expired")]
+    Expired(String),
     /// The kernel gave no randomness.
     #[error("failed to draw random bytes")]
     Random(#[source] rustix::io::Errno),
@@ -108,6 +118,42 @@ fn new_ca(authority: Authority, now: OffsetDateTime) -> Result<Pair, KeyError> {
 }
 
 fn new_leaf(spec: &CertificateSpec, ca: &Pair, now: OffsetDateTime) -> Result<Pair, KeyError> {
+    sign(spec, ca, now, now + Duration::days(spec.days.into()))
+}
+
+/// Issues a certificate outside of the table, which is not kept. It ends with its CA at the latest;
+/// returns when.
+pub fn issue(
+    spec: &CertificateSpec,
+    store: &KeyStore,
+    now: OffsetDateTime,
+    lifetime: Duration,
+) -> Result<(Pair, OffsetDateTime), KeyError> {
+    let id = spec.authority.id();
+    let ca = store.pair(id).map_err(KeyError::NoCa)?;
+    let end_of_ca = with_certificate(&ca.certificate, |ca| ca.validity().not_after.to_datetime());
+    let end_of_ca = end_of_ca.ok_or_else(|| KeyError::NotACa(id.into()))?;
+    let wished = now.checked_add(lifetime).unwrap_or(end_of_ca);
+    // A certificate counts in whole seconds.
+    let end = wished.min(end_of_ca).replace_nanosecond(0).unwrap_or(wished);
+    if end_of_ca <= now {
+        return Err(KeyError::Expired(id.into()));
+    }
+    Ok((sign(spec, ca, now, end)?, end))
+}
+
+/// Returns the names and addresses by which a server with this certificate may be called, sorted;
+/// none if it cannot be read.
+pub fn server_names(certificate: &str) -> Vec<String> {
+    with_certificate(certificate, alternative_names).unwrap_or_default()
+}
+
+fn sign(
+    spec: &CertificateSpec,
+    ca: &Pair,
+    now: OffsetDateTime,
+    end: OffsetDateTime,
+) -> Result<Pair, KeyError> {
     let fail = |source| KeyError::Issue { id: spec.id.clone(), source };
     let key = new_key(&spec.id)?;
     let mut params = CertificateParams::new(spec.names.clone()).map_err(fail)?;
@@ -116,9 +162,17 @@ fn new_leaf(spec: &CertificateSpec, ca: &Pair, now: OffsetDateTime) -> Result<Pa
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = purposes(spec.usage);
     params.use_authority_key_identifier_extension = true;
-    (params.not_before, params.not_after) = (now - CLOCK_SLACK, now + Duration::days(spec.days.into()));
-    let certificate = params.signed_by(&key, &issuer(spec.authority.id(), ca)?).map_err(fail)?;
-    Ok(Pair { certificate: certificate.pem(), key: Secret::new(key.serialize_pem()) })
+    (params.not_before, params.not_after) = (now - CLOCK_SLACK, end);
+    let issuer = issuer(spec.authority.id(), ca)?;
+    let certificate = params.signed_by(&key, &issuer).map_err(fail)?;
+    let certificate = match spec.organizations.len() {
+        0 | 1 => certificate.pem(),
+        _ => {
+            let der = subject::replace(certificate.der(), spec, issuer.key()).map_err(fail)?;
+            pem("CERTIFICATE", &der)
+        }
+    };
+    Ok(Pair { certificate, key: Secret::new(key.serialize_pem()) })
 }
 
 fn issuer(id: &str, ca: &Pair) -> Result<Issuer<'static, KeyPair>, KeyError> {
@@ -156,10 +210,14 @@ fn purposes(usage: Usage) -> Vec<ExtendedKeyUsagePurpose> {
 /// The public key stands where a certificate would: see [`KeyStore::service_account`].
 fn new_service_account() -> Result<Pair, KeyError> {
     let key = new_key("service-account")?;
-    let body = BASE64.encode(key.subject_public_key_info());
-    let lines: Vec<_> = body.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
-    let public = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"));
+    let public = pem("PUBLIC KEY", &key.subject_public_key_info());
     Ok(Pair { certificate: public, key: Secret::new(key.serialize_pem()) })
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let body = BASE64.encode(der);
+    let lines: Vec<_> = body.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 fn new_encryption_key() -> Result<Secret, KeyError> {
@@ -244,6 +302,7 @@ mod tests {
     use super::*;
     use kayak_core::cluster::Images;
     use kayak_core::config::Config;
+    use kayak_core::person::Person;
 
     fn cluster(yaml: &str) -> Cluster {
         let images = Images {
@@ -319,6 +378,34 @@ mod tests {
         let (mut store, now) = (KeyStore::default(), OffsetDateTime::now_utc());
         ensure(&mut store, &cluster(""), &given, now).unwrap();
         assert!(ensure(&mut store, &cluster(""), &given, now).unwrap().is_empty(), "its leaves fit");
+    }
+
+    #[test]
+    fn a_persons_certificate_has_all_groups_and_ends_with_the_ca() {
+        let (mut store, now) = (KeyStore::default(), OffsetDateTime::now_utc());
+        ensure(&mut store, &cluster(""), &BTreeMap::new(), now).unwrap();
+        let groups = ["developers", "on call", "web"].map(str::to_owned);
+        let anna = Person { name: "anna".into(), groups: groups.into(), role: None, namespace: None };
+        let spec = anna.certificate();
+        let (pair, end) = issue(&spec, &store, now, Duration::days(90)).unwrap();
+        assert!(fits(&pair, &spec, store.pair("ca").unwrap(), now), "signed, named and grouped as asked");
+        assert!((now + Duration::days(90) - end) < Duration::seconds(1));
+        let (_, end) = issue(&spec, &store, now, Duration::days(100 * 365)).unwrap();
+        assert!((now + Duration::days(CA_DAYS.into()) - end) < Duration::seconds(1), "{end}");
+        let late = issue(&spec, &store, now + Duration::days(5000), Duration::days(1));
+        assert!(matches!(late, Err(KeyError::Expired(_))));
+    }
+
+    #[test]
+    fn a_server_is_called_by_the_names_in_its_certificate() {
+        let (mut store, now) = (KeyStore::default(), OffsetDateTime::now_utc());
+        let cluster = cluster("api:\n  extraNames: [k.example]\n  extraAddresses: [192.0.2.9]\n");
+        ensure(&mut store, &cluster, &BTreeMap::new(), now).unwrap();
+        let names = server_names(&store.pair("kube-apiserver").unwrap().certificate);
+        for name in ["k.example", "192.0.2.9", "localhost", "controller-0"] {
+            assert!(names.iter().any(|known| known == name), "{names:?}");
+        }
+        assert!(server_names("no certificate").is_empty());
     }
 
     #[test]

@@ -8,6 +8,8 @@ use kayak_core::config::ConfigError;
 use kayak_engine::asset_dir::AssetDirError;
 use kayak_engine::execute::ExecuteError;
 
+use crate::caller::CallerError;
+use crate::own_file::FileError;
 use crate::report;
 
 /// Whose fault it is, which is also the exit code.
@@ -94,6 +96,23 @@ fn advise(error: &(dyn Error + Send + Sync + 'static)) -> (Kind, Vec<String>) {
     }
     if let Some(AssetDirError::Assets { .. }) = error.downcast_ref() {
         return (Kind::Usage, Vec::new());
+    }
+    if let Some(file) = error.downcast_ref::<FileError>() {
+        let hint = match file {
+            FileError::Locked(lock) => format!("the file was left as it is; if nobody does, remove `{lock}`"),
+            FileError::Read { .. }
+            | FileError::Make { .. }
+            | FileError::Write { .. }
+            | FileError::Circle(_) => {
+                "the file was left as it is; is it somebody else's? `kayak kubeconfig --print` needs none"
+                    .into()
+            }
+        };
+        return (Kind::Failed, vec![hint]);
+    }
+    if let Some(CallerError::NoHome) = error.downcast_ref() {
+        let hint = "nothing was changed; name a file of your own: `KUBECONFIG=FILE kayak kubeconfig`";
+        return (Kind::Failed, vec![hint.into()]);
     }
     if let Some(ExecuteError::Gate(_)) = error.downcast_ref() {
         return (

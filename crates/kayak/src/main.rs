@@ -3,11 +3,13 @@
 #![expect(unreachable_pub, reason = "a binary: `pub` here means what other modules use")]
 
 mod boot;
+mod caller;
 mod cli;
 mod commands;
 mod context;
 mod error;
 mod lock;
+mod own_file;
 mod report;
 mod wish;
 

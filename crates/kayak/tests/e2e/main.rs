@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, unreachable_pub, reason = "tests")]
 
+mod access;
 mod assets_by_hand;
 mod bundle_travels;
 mod client;
@@ -39,6 +40,9 @@ const SHARED: &[(&str, Scenario)] = &[
         "logs_exec_and_port_forward_reach_the_control_plane",
         control_plane_is_ordinary::logs_exec_and_port_forward,
     ),
+    ("the_callers_kubeconfig_gets_the_cluster", access::the_callers_kubeconfig_gets_the_cluster),
+    ("another_person_can_do_what_their_role_says", access::another_person_can_do_what_their_role_says),
+    ("a_certificate_that_has_ended_is_refused", access::a_certificate_that_has_ended_is_refused),
     ("an_image_loaded_as_oci_layout_runs", workloads_run::an_image_loaded_as_oci_layout_runs),
     ("a_web_server_answers_by_name_and_node_port", workloads_run::a_web_server_answers_by_name_and_node_port),
     ("volumes_of_every_common_kind_are_mounted", workloads_run::volumes_of_every_common_kind_are_mounted),
