@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
+use kayak_core::cluster::Cluster;
 use kayak_core::form::TEMPORARY;
 use kayak_core::node::Status;
-use kayak_core::object::ObjectId;
-use kayak_core::plan::Check;
+use kayak_core::object::{Object, ObjectId};
+use kayak_core::plan::{Check, is_control_plane, temporary_mirrors};
 use kube::api::DynamicObject;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::Value;
@@ -19,6 +20,9 @@ use crate::api::handle;
 use crate::cluster::ClusterHandle;
 use crate::event::{Event, Listener};
 use crate::rollout::{Verdict, node_ready, rolled_out};
+
+/// How long a condition is looked at.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// A gate that did not open.
 #[derive(Debug, thiserror::Error)]
@@ -73,12 +77,36 @@ pub async fn wait(
 }
 
 /// Looks at a condition once, for so long as a living cluster needs to answer.
-pub async fn holds(cluster: &ClusterHandle, check: &Check) -> bool {
-    let look = async {
-        let mut verdicts = Box::pin(verdicts(cluster, check));
-        verdicts.next().await == Some(Verdict::Holds)
-    };
-    tokio::time::timeout(Duration::from_secs(2), look).await.unwrap_or(false)
+pub async fn look(cluster: &ClusterHandle, check: &Check) -> Verdict {
+    let mut verdicts = Box::pin(verdicts(cluster, check));
+    match tokio::time::timeout(LOOK, verdicts.next()).await {
+        Ok(Some(verdict)) => verdict,
+        Ok(None) | Err(_) => Verdict::NotYet(format!("nothing was said within {} s", LOOK.as_secs())),
+    }
+}
+
+/// Everything that holds while a cluster is well, and that its nodes' agents tell.
+pub fn of_agents(cluster: &Cluster, objects: &[Object]) -> Vec<Check> {
+    let mut checks: Vec<_> = cluster.nodes.iter().map(|n| Check::UnitsReady(n.name.clone())).collect();
+    checks.extend(cluster.controllers().map(|n| Check::TemporaryGone(n.name.clone())));
+    checks.extend(cluster.controllers().map(|n| Check::SelfHostedInstance {
+        node: n.name.clone(),
+        component: kayak_core::component::apiserver::NAME.into(),
+    }));
+    let control_plane = objects.iter().map(Object::id).filter(is_control_plane);
+    checks.extend(control_plane.map(|id| Check::Answers(id.name)));
+    checks
+}
+
+/// The same for what the API tells, which is only worth asking if it answers.
+pub fn of_api(cluster: &Cluster, objects: &[Object]) -> Vec<Check> {
+    let mut checks = vec![Check::ApiServes];
+    checks.extend(cluster.controllers().flat_map(|n| temporary_mirrors(&n.name)).map(Check::Absent));
+    checks.extend(cluster.nodes.iter().map(|n| Check::NodeReady(n.name.clone())));
+    checks.extend(
+        objects.iter().map(Object::id).filter(|id| id.api_version == "apps/v1").map(Check::RolledOut),
+    );
+    checks
 }
 
 /// What a condition looks like, now and at every change.

@@ -145,11 +145,19 @@ impl ClusterHandle {
         }
     }
 
-    async fn unwell(&self, node: &str, component: Option<&String>) -> Result<Vec<String>, String> {
-        let tail = format!("--tail={EVIDENCE_LINES}");
+    /// Asks a node's runtime for pods and containers, with so many last lines of each log.
+    pub(crate) async fn pods(&self, node: &str, tail: usize) -> Result<Vec<PodRow>, String> {
+        let tail = format!("--tail={tail}");
         let command = [BINARY, "pods", "--output=json", &tail].map(str::to_owned);
         let output = self.driver.output(&self.node_id(node), &command).await.map_err(|e| chain(&e))?;
-        let pods: Vec<PodRow> = serde_json::from_slice(&output.stdout).map_err(|e| e.to_string())?;
+        if output.code != 0 {
+            return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+        }
+        serde_json::from_slice(&output.stdout).map_err(|e| e.to_string())
+    }
+
+    async fn unwell(&self, node: &str, component: Option<&String>) -> Result<Vec<String>, String> {
+        let pods = self.pods(node, EVIDENCE_LINES).await?;
         let all = pods.iter().flat_map(|pod| pod.containers.iter().map(move |container| (pod, container)));
         let concerned = all.filter(|(_, container)| match component {
             Some(component) => container.name == *component,
@@ -174,18 +182,20 @@ impl ClusterHandle {
     }
 }
 
-/// The part of `kayak pods` that evidence is made of.
+/// The part of `kayak pods` that evidence and status are made of.
 #[derive(Deserialize)]
-struct PodRow {
-    name: String,
-    containers: Vec<ContainerRow>,
+pub(crate) struct PodRow {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) containers: Vec<ContainerRow>,
 }
 
 #[derive(Deserialize)]
-struct ContainerRow {
-    name: String,
-    state: String,
-    restarts: u32,
+pub(crate) struct ContainerRow {
+    pub(crate) name: String,
+    pub(crate) state: String,
+    pub(crate) restarts: u32,
+    pub(crate) image: String,
     exit: Option<Exit>,
     log: Vec<String>,
 }

@@ -12,5 +12,6 @@ pub mod images;
 pub mod keystore;
 pub mod observe;
 pub mod rollout;
+pub mod status;
 pub mod store;
 pub mod stored;

@@ -8,9 +8,7 @@ use kayak_core::assets::{AssetsError, Content, is_seed};
 use kayak_core::cluster::Node;
 use kayak_core::host::KUBELET_PKI;
 use kayak_core::object::Object;
-use kayak_core::plan::{
-    ApiSeen, AssetsSeen, Check, ContainerState, Fact, NodeSeen, Observed, is_control_plane, temporary_mirrors,
-};
+use kayak_core::plan::{ApiSeen, AssetsSeen, Check, ContainerState, Fact, NodeSeen, Observed};
 use time::OffsetDateTime;
 
 use crate::api;
@@ -19,6 +17,7 @@ use crate::check;
 use crate::cluster::{ClusterHandle, chain};
 use crate::driver::{DriverError, NodeState};
 use crate::keystore::is_expired;
+use crate::rollout::Verdict;
 
 /// Why looking failed.
 #[derive(Debug, thiserror::Error)]
@@ -117,26 +116,12 @@ async fn observe_api(cluster: &ClusterHandle, objects: &[Object]) -> Fact<ApiSee
 }
 
 async fn observe_checks(cluster: &ClusterHandle, objects: &[Object], api: &Fact<ApiSeen>) -> BTreeSet<Check> {
-    let nodes = &cluster.assets.cluster.nodes;
-    let mut checks: Vec<_> = nodes.iter().map(|n| Check::UnitsReady(n.name.clone())).collect();
-    checks.extend(cluster.assets.cluster.controllers().map(|n| Check::TemporaryGone(n.name.clone())));
-    checks.extend(cluster.assets.cluster.controllers().map(|n| Check::SelfHostedInstance {
-        node: n.name.clone(),
-        component: kayak_core::component::apiserver::NAME.into(),
-    }));
-    let control_plane = objects.iter().map(Object::id).filter(is_control_plane);
-    checks.extend(control_plane.map(|id| Check::Answers(id.name)));
+    let mut checks = check::of_agents(&cluster.assets.cluster, objects);
     if let Fact::Known(_) = api {
-        checks.push(Check::ApiServes);
-        let controllers = cluster.assets.cluster.controllers();
-        checks.extend(controllers.flat_map(|n| temporary_mirrors(&n.name)).map(Check::Absent));
-        checks.extend(nodes.iter().map(|n| Check::NodeReady(n.name.clone())));
-        checks.extend(
-            objects.iter().map(Object::id).filter(|id| id.api_version == "apps/v1").map(Check::RolledOut),
-        );
+        checks.extend(check::of_api(&cluster.assets.cluster, objects));
     }
     stream::iter(checks)
-        .map(|check| async move { check::holds(cluster, &check).await.then_some(check) })
+        .map(|check| async move { (check::look(cluster, &check).await == Verdict::Holds).then_some(check) })
         .buffer_unordered(16)
         .filter_map(std::future::ready)
         .collect()

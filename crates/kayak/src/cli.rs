@@ -47,6 +47,7 @@ enum Command {
     Start(commands::start::StartArgs),
     /// Show the phases of `up`, what each is for and how it is done by hand
     Phases,
+    Status(commands::status::StatusArgs),
     Kubectl(commands::kubectl::KubectlArgs),
     Kubeconfig(commands::kubeconfig::KubeconfigArgs),
     /// Look into nodes
@@ -89,6 +90,7 @@ impl Cli {
             Command::Render(args) => commands::render::run(&cx, &args),
             Command::Start(args) => commands::start::run(&cx, &args),
             Command::Phases => commands::phases::run(&cx),
+            Command::Status(args) => commands::status::run(&cx, &args),
             Command::Kubectl(args) => commands::kubectl::run(&cx, &args),
             Command::Kubeconfig(args) => commands::kubeconfig::run(&cx, &args),
             Command::Node(command) => commands::node::run(&cx, command),

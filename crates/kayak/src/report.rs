@@ -69,6 +69,14 @@ pub fn json(value: &impl Serialize) -> Result<(), serde_json::Error> {
     Ok(())
 }
 
+/// Prints whether something holds, and why not.
+pub fn verdict(what: &str, because: Option<&str>) {
+    match because {
+        None => println!("{} {what}", "✓".green()),
+        Some(because) => println!("{} {what}: {because}", "✗".red()),
+    }
+}
+
 /// Prints rows in aligned columns.
 pub fn table(rows: &[Vec<String>]) {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

@@ -16,4 +16,5 @@ pub mod render;
 pub mod resume;
 pub mod start;
 pub mod stop;
+pub mod status;
 pub mod up;

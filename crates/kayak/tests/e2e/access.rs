@@ -22,7 +22,7 @@ fn allowed(cluster: &Cluster, kubeconfig: &Path, arguments: &[&str]) -> Result<S
 }
 
 /// As `sudo kayak kubeconfig` by user 1000: the file is theirs, and what was in it stays.
-pub fn the_callers_kubeconfig_gets_the_cluster(cluster: &Cluster) {
+pub fn kubeconfig_of_the_caller_gets_the_cluster(cluster: &Cluster) {
     let home = tempfile::tempdir().unwrap();
     chown(home.path(), Some(1000), Some(1001)).unwrap();
     let file = home.path().join(".kube/config");
@@ -77,7 +77,7 @@ fn kubeconfig_for(cluster: &Cluster, person: &str, arguments: &[&str]) -> PathBu
     file
 }
 
-pub fn another_person_can_do_what_their_role_says(cluster: &Cluster) {
+pub fn kubeconfig_of_another_does_what_their_role_says(cluster: &Cluster) {
     let groups = ["--group", "developers", "--group", "on call"];
     let file =
         kubeconfig_for(cluster, "anna", &[&groups[..], &["--role=edit", "--namespace=default"]].concat());
@@ -103,7 +103,7 @@ pub fn another_person_can_do_what_their_role_says(cluster: &Cluster) {
     }
 }
 
-pub fn a_certificate_that_has_ended_is_refused(cluster: &Cluster) {
+pub fn kubeconfig_that_has_ended_is_refused(cluster: &Cluster) {
     let file = kubeconfig_for(cluster, "otto", &["--lifetime=1s"]);
     eventually("the certificate's end", || {
         let refused = allowed(cluster, &file, &["get", "pods"]).unwrap_err();
