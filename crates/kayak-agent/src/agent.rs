@@ -4,11 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kayak_core::chain::chain;
 use kayak_core::node::NodeConfig;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::chain::chain;
 use crate::front::FrontError;
 use crate::status::{Board, StatusError};
 use crate::{approver, front, pod_network, prepare, status, supervise};

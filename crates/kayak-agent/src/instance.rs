@@ -8,10 +8,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kayak_core::chain::chain;
 use kayak_core::instance::{PLACEHOLDER, address};
 use rustls_pki_types::ServerName;
 
-use crate::chain::chain;
 use crate::https;
 use crate::tls::{Identity, TlsError, client_config};
 

@@ -4,7 +4,6 @@
 pub mod agent;
 mod appearance;
 mod approver;
-mod chain;
 mod cluster;
 mod descriptor;
 mod front;

@@ -1,92 +1,17 @@
 //! The node's pods and containers as the runtime knows them, with or without an API server.
 
-use std::fmt;
 use std::path::Path;
 
 use kayak_core::node::CRI_SOCKET;
+use kayak_core::pods::{ContainerRow, Exit, PodRow, State};
 use kayak_cri::v1::{
     Container, ContainerState, ContainerStatus, ContainerStatusRequest, ListContainersRequest,
     ListPodSandboxRequest, PodSandbox, PodSandboxState,
 };
 use kayak_cri::{ConnectError, RESTART_COUNT, RuntimeClient};
-use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 use crate::tail::last_lines;
-
-/// A pod of the node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PodRow {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Its UID.
-    pub uid: String,
-    /// Whether its sandbox runs.
-    pub running: bool,
-    /// How many seconds ago its sandbox was made.
-    pub age_seconds: u64,
-    /// Its containers, each at its newest attempt.
-    pub containers: Vec<ContainerRow>,
-}
-
-/// A container of a pod.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ContainerRow {
-    /// Its name in the pod.
-    pub name: String,
-    /// Its id at the runtime.
-    pub id: String,
-    /// What it does.
-    pub state: State,
-    /// How often it was started again.
-    pub restarts: u32,
-    /// How many seconds ago this attempt was made.
-    pub age_seconds: u64,
-    /// The image it was made of.
-    pub image: String,
-    /// How it ended, if it has.
-    pub exit: Option<Exit>,
-    /// The last lines of its log, as many as were asked for.
-    pub log: Vec<String>,
-}
-
-/// What a container does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// It was made, but not started.
-    Created,
-    /// It runs.
-    Running,
-    /// It has ended.
-    Exited,
-    /// The runtime does not know.
-    Unknown,
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Created => "created",
-            Self::Running => "running",
-            Self::Exited => "exited",
-            Self::Unknown => "unknown",
-        })
-    }
-}
-
-/// How a container ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exit {
-    /// Its exit code.
-    pub code: i32,
-    /// `Completed`, `Error`, `OOMKilled` or what else the runtime says.
-    pub reason: String,
-    /// What the runtime says beyond that.
-    pub message: String,
-}
 
 /// Why pods cannot be listed.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,7 @@
 pub mod access;
 pub mod assets;
 pub mod boot;
+pub mod chain;
 pub mod cluster;
 pub mod component;
 pub mod config;
@@ -17,3 +18,4 @@ pub mod object;
 pub mod person;
 pub mod pki;
 pub mod plan;
+pub mod pods;

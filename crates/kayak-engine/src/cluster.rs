@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use kayak_core::assets::{Assets, Content, KUBECONFIG};
+use kayak_core::chain::chain;
 use kayak_core::cluster::Node;
 use kayak_core::node::{BINARY, LOG_DIR, Status};
 use kayak_core::plan::Check;
-use serde::Deserialize;
+use kayak_core::pods::PodRow;
 use tokio::io::{AsyncBufReadExt as _, BufReader, empty, sink};
 use tokio::task::JoinSet;
 
@@ -180,47 +181,4 @@ impl ClusterHandle {
         let init = self.driver.console(&id).await.unwrap_or_else(|e| chain(&e));
         agent.lines().chain(init.lines()).map(str::to_owned).collect()
     }
-}
-
-/// The part of `kayak pods` that evidence and status are made of.
-#[derive(Deserialize)]
-pub(crate) struct PodRow {
-    pub(crate) namespace: String,
-    pub(crate) name: String,
-    pub(crate) containers: Vec<ContainerRow>,
-}
-
-#[derive(Deserialize)]
-pub(crate) struct ContainerRow {
-    pub(crate) name: String,
-    pub(crate) state: String,
-    pub(crate) restarts: u32,
-    pub(crate) image: String,
-    exit: Option<Exit>,
-    log: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Exit {
-    code: i32,
-}
-
-impl ContainerRow {
-    fn is_unwell(&self) -> bool {
-        (self.state != "running" && self.exit.as_ref().is_none_or(|exit| exit.code != 0)) || self.restarts > 0
-    }
-}
-
-/// An error with its causes on one line; many libraries repeat the cause in the message.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let reason = error.to_string();
-        if !text.contains(&reason) {
-            text = format!("{text}: {reason}");
-        }
-        cause = error.source();
-    }
-    text
 }

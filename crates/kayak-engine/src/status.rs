@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, stream};
 use kayak_core::assets::AssetsError;
+use kayak_core::chain::chain;
 use kayak_core::cluster::{Node, Role};
 use kayak_core::node::{BINARY, Status};
 use kayak_core::object::Object;
@@ -13,7 +14,7 @@ use kayak_core::plan::{Check, ContainerState};
 use serde::Serialize;
 
 use crate::check;
-use crate::cluster::{ClusterHandle, chain};
+use crate::cluster::ClusterHandle;
 use crate::driver::NodeState;
 use crate::rollout::Verdict;
 
@@ -159,7 +160,7 @@ async fn of_node(cluster: &ClusterHandle, node: &Node) -> (NodeReport, Vec<Compo
             name: container.name,
             node: node.name.clone(),
             pod: pod.name.clone(),
-            state: container.state,
+            state: container.state.to_string(),
             restarts: container.restarts,
             version: version_of_image(&container.image),
         })

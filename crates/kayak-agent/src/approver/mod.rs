@@ -13,11 +13,11 @@ use futures::StreamExt;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kayak_core::access::NODES_CONFIG_MAP;
+use kayak_core::chain::chain;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::json;
 
-use crate::chain::chain;
 use crate::cluster::{self, ApiError, ClusterError};
 use crate::status::Board;
 use rule::Decision;

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kayak_core::chain::chain;
 use kayak_core::node::CRI_SOCKET;
 use kayak_cri::v1::{
     Container, ContainerFilter, ContainerState, ContainerStateValue, GetEventsRequest, ListContainersRequest,
@@ -19,7 +20,6 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::appearance;
-use crate::chain::chain;
 use crate::status::Board;
 
 /// Events may be lost without anyone being told.

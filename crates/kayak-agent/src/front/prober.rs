@@ -10,6 +10,7 @@ use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use kayak_core::chain::chain;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -17,7 +18,6 @@ use tokio_rustls::TlsConnector;
 
 use super::health::{Answer, Health};
 use super::pool::Pool;
-use crate::chain::chain;
 use crate::tls::{TlsError, client_config};
 
 const TIMEOUT: Duration = Duration::from_secs(1);

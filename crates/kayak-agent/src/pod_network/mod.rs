@@ -12,11 +12,11 @@ use std::time::Duration;
 use futures::StreamExt;
 use ipnet::{AddrParseError, IpNet};
 use k8s_openapi::api::core::v1::Node;
+use kayak_core::chain::chain;
 use kayak_core::node::{CNI_CONFIG_DIR, NodeConfig};
 use kube::Api;
 use kube::runtime::watcher;
 
-use crate::chain::chain;
 use crate::cluster::{self, ApiError, ClusterError};
 use crate::status::Board;
 use crate::write;

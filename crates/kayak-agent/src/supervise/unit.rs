@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use kayak_core::chain::chain;
 use kayak_core::node::{Unit, UnitStatus};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::unix::pipe;
@@ -18,7 +19,6 @@ use super::backoff::Backoff;
 use super::leftover::Note;
 use super::log::Log;
 use crate::appearance;
-use crate::chain::chain;
 use crate::status::Board;
 use crate::tail;
 

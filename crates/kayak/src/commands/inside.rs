@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use kayak_agent::{agent, init, instance, pods, probe, status};
 use kayak_core::node::CONFIG_PATH;
+use kayak_core::pods::PodRow;
 
 use crate::context::{Context, block_on};
 use crate::error::CommandError;
@@ -110,7 +111,7 @@ pub fn run(cx: &Context, command: InsideCommand) -> Result<ExitCode, CommandErro
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(cx: &Context, pods: &[pods::PodRow]) -> Result<(), CommandError> {
+fn print(cx: &Context, pods: &[PodRow]) -> Result<(), CommandError> {
     if cx.output == Output::Json {
         return Ok(report::json(&pods)?);
     }

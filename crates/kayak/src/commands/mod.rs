@@ -15,6 +15,6 @@ pub mod plan;
 pub mod render;
 pub mod resume;
 pub mod start;
-pub mod stop;
 pub mod status;
+pub mod stop;
 pub mod up;
