@@ -1,19 +1,23 @@
 //! The agent: everything a node does by itself, from what is on its disk.
 
+use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kayak_core::chain::chain;
-use kayak_core::node::NodeConfig;
+use kayak_core::node::{Front, NodeConfig};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::front::FrontError;
+use crate::content::{self, Contents};
+use crate::part::Part;
 use crate::status::{Board, StatusError};
-use crate::{approver, front, pod_network, prepare, status, supervise};
+use crate::supervise::Supervisor;
+use crate::{approver, front, pod_network, prepare, status};
 
 const OPEN_FILES: u64 = 65_536;
+const SUBJECT: &str = "configuration";
 const PREPARE_RETRY: Duration = Duration::from_secs(1);
 
 /// Why the agent cannot run.
@@ -49,19 +53,21 @@ pub enum AgentError {
     /// The status cannot be told.
     #[error("failed to tell the node's status")]
     Status(#[source] StatusError),
-    /// A front is badly configured.
-    #[error("failed to set up the fronts")]
-    Front(#[source] FrontError),
+    /// Changes of its configuration cannot be noticed.
+    #[error("failed to watch the node's configuration")]
+    Watch(#[source] io::Error),
+    /// What it depends on cannot be read.
+    #[error("failed to read the files that the agent depends on")]
+    Inputs(#[source] io::Error),
 }
 
 /// Runs the agent until SIGTERM or SIGINT.
 pub fn run(config_path: &Path) -> Result<(), AgentError> {
-    let config = read(config_path)?;
     allow_many_connections().map_err(AgentError::OpenFiles)?;
     // One thread: the agent mostly waits, and each thread would have its own memory arena.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AgentError::Runtime)?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config_path))
 }
 
 fn read(path: &Path) -> Result<NodeConfig, AgentError> {
@@ -81,7 +87,7 @@ fn allow_many_connections() -> rustix::io::Result<()> {
     Ok(())
 }
 
-async fn serve(config: NodeConfig) -> Result<(), AgentError> {
+async fn serve(config_path: &Path) -> Result<(), AgentError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Signals)?;
     let stopped = async move {
@@ -92,19 +98,96 @@ async fn serve(config: NodeConfig) -> Result<(), AgentError> {
     };
     let board = Board::new();
     status::serve(&board).map_err(AgentError::Status)?;
-    // Before anything else: from here on a client of the API waits instead of being refused.
-    front::start(&config.fronts, &board).map_err(AgentError::Front)?;
-    tokio::pin!(stopped);
+    let mut parts = Parts::new(&board);
     tokio::select! {
-        () = prepare(&config, &board) => {}
-        () = &mut stopped => return Ok(()),
+        ended = follow(config_path, &board, &mut parts) => match ended? {},
+        () = stopped => {}
     }
-    tokio::spawn(pod_network::run(config.clone(), board.clone()));
-    if let Some(kubeconfig) = config.approver_kubeconfig.clone() {
-        tokio::spawn(approver::run(kubeconfig, board.clone()));
-    }
-    supervise::run(&config.units, &board, stopped).await;
+    parts.units.stop().await;
     Ok(())
+}
+
+/// Keeps the agent's parts as the configuration says, now and whenever it changes.
+async fn follow(path: &Path, board: &Board, parts: &mut Parts) -> Result<Infallible, AgentError> {
+    let mut config = read(path)?;
+    loop {
+        let files = inputs(path, &config);
+        let watch = content::Watch::new(&files).map_err(AgentError::Watch)?;
+        match read(path) {
+            Ok(now) if now == config => board.mended(SUBJECT),
+            Ok(now) => {
+                config = now;
+                continue; // it may name other files
+            }
+            Err(error) => {
+                let because = chain(&error);
+                board.trouble(SUBJECT, &format!("The node goes on as configured before: {because}."));
+            }
+        }
+        let held = content::of(&files).map_err(AgentError::Inputs)?;
+        tokio::select! {
+            never = parts.apply(&config, &held) => match never {},
+            changed = change(&watch, &files, &held) => changed?,
+        }
+        tracing::info!("the node's configuration changed");
+    }
+}
+
+/// What the agent itself reads.
+fn inputs(path: &Path, config: &NodeConfig) -> Vec<String> {
+    let mut files = vec![path.display().to_string(), config.pod_network.kubeconfig.clone()];
+    files.extend(config.approver_kubeconfig.clone());
+    files
+}
+
+async fn change(watch: &content::Watch, files: &[String], held: &Contents) -> Result<(), AgentError> {
+    while content::of(files).map_err(AgentError::Inputs)? == *held {
+        watch.event().await.map_err(AgentError::Watch)?;
+    }
+    Ok(())
+}
+
+/// What the agent consists of. A part whose input stays the same goes on when the rest changes.
+struct Parts {
+    board: Board,
+    fronts: Part<Vec<Front>>,
+    pod_network: Part<(NodeConfig, Option<String>)>,
+    approver: Part<(Option<String>, Option<String>)>,
+    units: Supervisor,
+}
+
+impl Parts {
+    fn new(board: &Board) -> Self {
+        Self {
+            board: board.clone(),
+            fronts: Part::new(),
+            pod_network: Part::new(),
+            approver: Part::new(),
+            units: Supervisor::new(board.clone()),
+        }
+    }
+
+    /// Makes all parts be as configured. May be given up anywhere for another configuration.
+    async fn apply(&mut self, config: &NodeConfig, held: &Contents) -> Infallible {
+        let board = &self.board;
+        let held = |file: &String| held.get(file).cloned().flatten();
+        // Before anything else: from here on a client of the API waits instead of being refused.
+        self.fronts.ensure(config.fronts.clone(), |fronts, tasks| front::start(fronts, board, tasks));
+        prepare(config, board).await;
+        let kubeconfig = held(&config.pod_network.kubeconfig);
+        self.pod_network.ensure((config.clone(), kubeconfig), |(config, _), tasks| {
+            tasks.spawn(pod_network::run(config.clone(), board.clone()));
+        });
+        let kubeconfig = config.approver_kubeconfig.clone();
+        let content = kubeconfig.as_ref().and_then(held);
+        self.approver.ensure((kubeconfig, content), |(kubeconfig, _), tasks| {
+            if let Some(kubeconfig) = kubeconfig {
+                tasks.spawn(approver::run(kubeconfig.clone(), board.clone()));
+            }
+        });
+        self.units.apply(&config.units).await;
+        std::future::pending().await
+    }
 }
 
 /// Prepares the node; while that fails, the status says why.

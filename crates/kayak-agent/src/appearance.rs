@@ -1,42 +1,23 @@
 //! Waiting for files and sockets that others create.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 
-use crate::descriptor;
+use crate::content;
 
 /// Waits until `path` exists.
 pub(crate) async fn of_path(path: &Path) -> io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let watch = content::Watch::new([path])?;
     while !path.exists() {
-        // The directory may be missing too: watch the nearest ancestor there is.
-        let Some(parent) = path.ancestors().skip(1).find(|dir| dir.is_dir()) else {
-            return Err(io::Error::from(io::ErrorKind::NotFound));
-        };
-        let watch = watch_directory(parent)?;
-        // What was created between the first look and the watch gives no event.
-        let next = path.ancestors().take_while(|dir| *dir != parent).last();
-        if next.is_some_and(|next| !next.exists()) {
-            watch.readable().await?.clear_ready();
-        }
+        watch.event().await?;
     }
     Ok(())
-}
-
-fn watch_directory(directory: &Path) -> io::Result<AsyncFd<OwnedFd>> {
-    let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-    let flags = WatchFlags::CREATE
-        | WatchFlags::MOVED_TO
-        | WatchFlags::DELETE_SELF
-        | WatchFlags::MOVE_SELF
-        | WatchFlags::ONLYDIR;
-    inotify::add_watch(&fd, directory, flags)?;
-    descriptor::watch(fd)
 }
 
 /// Waits until something accepts connections on the unix socket at `path` and returns the first.

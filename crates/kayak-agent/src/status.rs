@@ -18,6 +18,9 @@ use crate::appearance;
 /// A reader who only passes on what it reads notices at the next line that its own reader left.
 const REPEAT: Duration = Duration::from_secs(10);
 
+/// How subjects about fronts begin.
+pub(crate) const FRONT: &str = "front";
+
 /// Why the status cannot be told or read.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusError {
@@ -81,13 +84,42 @@ impl Board {
 
     pub(crate) fn unit(&self, name: &str, unit: &UnitStatus) {
         self.change(|state| {
-            state.status.units.insert(name.to_owned(), unit.clone());
+            let before = state.status.units.insert(name.to_owned(), unit.clone());
+            let was_ready = before.is_some_and(|before| before.ready);
+            if was_ready != unit.ready {
+                let because = unit.because.as_deref().unwrap_or("it is well");
+                tracing::info!(unit = name, ready = unit.ready, "{because}");
+            }
         });
+    }
+
+    /// States why a unit is not ready, and leaves all else that is known of it.
+    pub(crate) fn unit_not_ready(&self, name: &str, because: &str) {
+        self.change(|state| {
+            let unit = state.status.units.entry(name.to_owned()).or_default();
+            unit.ready = false;
+            unit.because = Some(because.to_owned());
+        });
+    }
+
+    /// Forgets a unit.
+    pub(crate) fn no_unit(&self, name: &str) {
+        self.change(|state| drop(state.status.units.remove(name)));
     }
 
     pub(crate) fn front(&self, component: &str, instances: Vec<InstanceStatus>) {
         self.change(|state| {
             state.status.fronts.insert(component.to_owned(), instances);
+        });
+    }
+
+    /// Forgets what was said about fronts.
+    pub(crate) fn no_fronts(&self) {
+        self.change(|state| {
+            state.status.fronts.clear();
+            while let Some(at) = state.subjects.iter().position(|subject| subject.starts_with(FRONT)) {
+                state.forget(Some(at));
+            }
         });
     }
 

@@ -11,7 +11,7 @@ use crate::component::{apiserver, controller_manager, etcd, flannel, scheduler};
 use crate::form::{STATIC_SECRETS, static_pod};
 use crate::kubeconfig;
 use crate::node::{
-    CNI_CONFIG_DIR, CONFIG_PATH, CRI_SOCKET, Front, NodeConfig, PodNetwork, RESOLV_CONF, Unit,
+    CNI_CONFIG_DIR, CONFIG_PATH, CRI_SOCKET, Front, Health, NodeConfig, PodNetwork, RESOLV_CONF, Unit,
 };
 use crate::object::to_yaml;
 use crate::pki::{API_SERVER_NAME, Authority, KeyStore, MissingKey};
@@ -23,6 +23,8 @@ const CONTAINERD_CONFIG: &str = "/etc/kubernetes/containerd/config.toml";
 const CA_FILE: &str = "/etc/kubernetes/pki/ca.crt";
 /// Where a controller keeps the cluster's configuration as it was last applied.
 pub const CLUSTER_CONFIG: &str = "/etc/kubernetes/kayak/cluster.yaml";
+/// Upstream's default of `healthzPort`.
+const KUBELET_HEALTH_PORT: u16 = 10248;
 /// Where the kubelet keeps the certificates that it renews itself.
 pub const KUBELET_PKI: &str = "/var/lib/kubelet/pki";
 /// Where the kubelet finds static pods.
@@ -154,7 +156,8 @@ fn containerd_unit() -> Unit {
         name: "containerd".into(),
         command: ["/usr/local/bin/containerd", "--config", CONTAINERD_CONFIG].map(str::to_owned).into(),
         env: BTreeMap::new(),
-        ready_socket: Some(CRI_SOCKET.into()),
+        health: Some(Health::Runtime { socket: CRI_SOCKET.into() }),
+        files: vec![CONTAINERD_CONFIG.into()],
     }
 }
 
@@ -170,7 +173,11 @@ fn kubelet_unit(node: &Node) -> Unit {
             format!("--node-ip={}", node.address),
         ],
         env: BTreeMap::new(),
-        ready_socket: None,
+        health: Some(Health::Http {
+            address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), KUBELET_HEALTH_PORT),
+            path: "/healthz".into(),
+        }),
+        files: [KUBELET_CONFIG, KUBELET_KUBECONFIG, CA_FILE].map(str::to_owned).into(),
     }
 }
 

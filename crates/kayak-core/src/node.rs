@@ -16,6 +16,8 @@ pub const BINARY_DIR: &str = "/opt/kayak/bin";
 pub const BINARY: &str = "/usr/bin/kayak";
 /// The directory of the units' logs; a unit's is `NAME.log`.
 pub const LOG_DIR: &str = "/var/log/kayak";
+/// The directory in which the agent notes the processes of its units.
+pub const UNITS_DIR: &str = "/run/kayak/units";
 /// Where the runtime looks for the pod network's configuration.
 pub const CNI_CONFIG_DIR: &str = "/etc/kubernetes/cni/net.d";
 /// The name servers that pods may inherit; the kubelet's `resolvConf`.
@@ -60,8 +62,28 @@ pub struct Unit {
     pub command: Vec<String>,
     /// Environment beyond PATH.
     pub env: BTreeMap<String, String>,
-    /// Ready once this unix socket accepts connections; at once if absent.
-    pub ready_socket: Option<String>,
+    /// How it is asked whether it is well; who cannot be asked is well while it runs.
+    pub health: Option<Health>,
+    /// The files it reads at its start: it is started again when one of them holds something else.
+    pub files: Vec<String>,
+}
+
+/// Who answers for a unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Health {
+    /// An HTTP server that says 200.
+    Http {
+        /// Where it listens.
+        address: SocketAddr,
+        /// What is asked for.
+        path: String,
+    },
+    /// A container runtime that tells its version.
+    Runtime {
+        /// The unix socket on which it listens.
+        socket: String,
+    },
 }
 
 /// Addresses and ports behind which the ready instances of one component stand.
@@ -108,10 +130,12 @@ pub struct Status {
 }
 
 /// One supervised unit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitStatus {
-    /// Whether it runs and its socket, if it has one, accepts connections.
+    /// Whether it runs, with what its files hold now, and is well.
     pub ready: bool,
+    /// Why it is not ready.
+    pub because: Option<String>,
     /// How often it ended since the agent started.
     pub restarts: u32,
     /// How it ended last, with the last lines of its log.

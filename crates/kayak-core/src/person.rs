@@ -144,7 +144,7 @@ mod tests {
             flannel: "flannel".into(),
             pause: "pause".into(),
         };
-        Cluster::resolve(Config::default(), images, &[])
+        Cluster::resolve(Config::default(), "", images, &[])
     }
 
     fn person(name: &str, groups: &[&str]) -> Person {

@@ -172,8 +172,9 @@ fn units_ready(status: &Status) -> Verdict {
     let down = status.units.iter().find(|(_, unit)| !unit.ready);
     match down {
         Some((name, unit)) => {
-            let end = unit.last_end.as_deref().map(|end| format!(": {end}")).unwrap_or_default();
-            Verdict::NotYet(format!("{name} is not ready{end}"))
+            let because = [&unit.because, &unit.last_end];
+            let because: Vec<_> = because.into_iter().flatten().map(|text| format!(": {text}")).collect();
+            Verdict::NotYet(format!("{name} is not ready{}", because.concat()))
         }
         None if status.units.is_empty() => {
             let troubles = status.troubles.join(" ");

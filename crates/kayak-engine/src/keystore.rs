@@ -388,7 +388,11 @@ mod tests {
         let anna = Person { name: "anna".into(), groups: groups.into(), role: None, namespace: None };
         let spec = anna.certificate();
         let (pair, end) = issue(&spec, &store, now, Duration::days(90)).unwrap();
-        assert!(fits(&pair, &spec, store.pair("ca").unwrap(), now), "signed, named and grouped as asked");
+        assert_eq!(
+            misfit(&pair, &spec, store.pair("ca").unwrap(), now),
+            None,
+            "signed, named and grouped as asked"
+        );
         assert!((now + Duration::days(90) - end) < Duration::seconds(1));
         let (_, end) = issue(&spec, &store, now, Duration::days(100 * 365)).unwrap();
         assert!((now + Duration::days(CA_DAYS.into()) - end) < Duration::seconds(1), "{end}");

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::pool::{Picked, Pool};
 use super::relay;
-use crate::status::Board;
+use crate::status::{Board, FRONT};
 
 /// How long a client waits for a ready instance before it is turned away. Clients that are refused
 /// pause for longer than an instance needs to become ready; those that hear nothing give up after
@@ -48,7 +48,7 @@ async fn accept(listener: &TcpListener, address: SocketAddr, pool: &Pool) -> Inf
 }
 
 async fn bind(address: SocketAddr, board: &Board) -> TcpListener {
-    let subject = format!("front {address}");
+    let subject = format!("{FRONT} {address}");
     loop {
         match TcpListener::bind(address).await {
             Ok(listener) => {

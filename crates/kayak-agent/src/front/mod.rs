@@ -18,34 +18,38 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use kayak_core::chain::chain;
 use kayak_core::node::{Front, InstanceStatus};
 use rustls_pki_types::{InvalidDnsNameError, ServerName};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
-use crate::status::Board;
+use crate::status::{Board, FRONT};
 use discovery::Found;
 use pool::Pool;
 use prober::{Prober, Trust};
 
 /// Why a front cannot be.
 #[derive(Debug, thiserror::Error)]
-pub enum FrontError {
-    /// The name cannot be in a certificate.
+enum FrontError {
     #[error("failed to use `{name}` as the name in the certificates of `{component}`")]
     ServerName {
-        /// Whose certificates.
         component: String,
-        /// The name.
         name: String,
-        /// Why.
         #[source]
         source: InvalidDnsNameError,
     },
 }
 
-/// Starts to listen and to look for instances.
-pub(crate) fn start(fronts: &[Front], board: &Board) -> Result<(), FrontError> {
+/// Starts to listen and to look for instances. Connections outlive the tasks that took them.
+pub(crate) fn start(fronts: &[Front], board: &Board, tasks: &mut JoinSet<()>) {
+    board.no_fronts();
+    if let Err(error) = try_start(fronts, board, tasks) {
+        board.trouble(FRONT, &format!("The fronts cannot be set up: {}.", chain(&error)));
+    }
+}
+
+fn try_start(fronts: &[Front], board: &Board, tasks: &mut JoinSet<()>) -> Result<(), FrontError> {
     let components = fronts.iter().map(|front| front.component.clone()).collect();
     let (found, _) = watch::channel(BTreeMap::new());
     let found = Arc::new(found);
@@ -58,7 +62,7 @@ pub(crate) fn start(fronts: &[Front], board: &Board) -> Result<(), FrontError> {
             })?;
         let pool = Pool::new();
         for address in &front.listen {
-            tokio::spawn(listener::run(*address, pool.clone(), board.clone()));
+            tasks.spawn(listener::run(*address, pool.clone(), board.clone()));
         }
         let prober = Prober {
             server_name,
@@ -66,11 +70,11 @@ pub(crate) fn start(fronts: &[Front], board: &Board) -> Result<(), FrontError> {
             trust: Trust::new(front.ca_file.clone().into()),
         };
         let known = Known::new(front.clone(), prober, pool.clone());
-        tokio::spawn(known.follow(found.subscribe()));
-        tokio::spawn(tell(front.component.clone(), pool, board.clone()));
+        tasks.spawn(known.follow(found.subscribe()));
+        tasks.spawn(tell(front.component.clone(), pool, board.clone()));
     }
     if !fronts.is_empty() {
-        tokio::spawn(discovery::run(components, found, board.clone()));
+        tasks.spawn(discovery::run(components, found, board.clone()));
     }
     Ok(())
 }
@@ -114,6 +118,12 @@ impl Known {
                 self.probing.insert(found.uid.clone(), tokio::spawn(probe));
             }
         }
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        self.probing.values().for_each(JoinHandle::abort);
     }
 }
 

@@ -1,8 +1,14 @@
 //! Keeps the node's units running: the runtime and the kubelet.
 
 mod backoff;
-mod leftover;
+mod changes;
 mod log;
+mod note;
+mod output;
+mod process;
+mod pulse;
+mod question;
+mod recipe;
 mod unit;
 
 use std::path::PathBuf;
@@ -22,56 +28,96 @@ use unit::Keeper;
 struct Places {
     /// The directory of their logs.
     logs: PathBuf,
-    /// The directory of the notes about their processes; gone after a restart of the node, as they
-    /// are.
-    notes: PathBuf,
+    /// The directory of the notes about their processes and of the pipes to their logs; gone after a
+    /// restart of the node, as they are.
+    runs: PathBuf,
 }
 
 impl Places {
     fn of_node() -> Self {
-        Self { logs: LOG_DIR.into(), notes: "/run/kayak/units".into() }
+        Self { logs: LOG_DIR.into(), runs: kayak_core::node::UNITS_DIR.into() }
     }
 
     fn log(&self, unit: &Unit) -> PathBuf {
         self.logs.join(format!("{}.log", unit.name))
     }
+
+    fn note(&self, unit: &Unit) -> PathBuf {
+        self.runs.join(&unit.name)
+    }
+
+    fn pipe(&self, unit: &Unit) -> PathBuf {
+        self.runs.join(format!("{}.out", unit.name))
+    }
 }
 
-/// A unit that was started, and the way to stop it.
+/// A unit that is kept running as wished; without a wish it is stopped.
 struct Supervised {
-    stop: watch::Sender<bool>,
+    name: String,
+    wish: watch::Sender<Option<Unit>>,
     task: JoinHandle<()>,
 }
 
-/// Runs the units, each started when the one before it is ready, until `stopped` completes; then
-/// stops them, last first.
-pub(crate) async fn run(units: &[Unit], board: &Board, stopped: impl Future<Output = ()>) {
-    let mut running = Vec::new();
-    {
-        let start = async {
-            for unit in units {
-                running.push(start(unit.clone(), board.clone()));
-                board.unit_ready(&unit.name).await;
-            }
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            () = start => {},
-            () = stopped => {},
-        }
-    }
-    // The kubelet before the runtime: it would start again whatever the runtime gives up.
-    while let Some(Supervised { stop, task }) = running.pop() {
-        stop.send_replace(true);
-        if let Err(error) = task.await {
-            tracing::error!("a unit's supervisor failed: {error}");
+impl Supervised {
+    async fn stop(&mut self) {
+        self.wish.send_replace(None);
+        if let Err(error) = (&mut self.task).await {
+            tracing::error!("the supervisor of `{}` failed: {error}", self.name);
         }
     }
 }
 
-fn start(unit: Unit, board: Board) -> Supervised {
-    let (stop, stopped) = watch::channel(false);
-    let keeper = Keeper::new(unit, board, Places::of_node());
-    let task = tokio::spawn(keeper.keep(stopped));
-    Supervised { stop, task }
+/// The units of this node.
+pub(crate) struct Supervisor {
+    board: Board,
+    running: Vec<Supervised>,
+}
+
+impl Supervisor {
+    pub(crate) fn new(board: Board) -> Self {
+        Self { board, running: Vec::new() }
+    }
+
+    /// Makes the units be those wished, each started when the one before it is ready; one that runs
+    /// as wished goes on. May be given up anywhere and begun again with another wish.
+    pub(crate) async fn apply(&mut self, units: &[Unit]) {
+        while let Some(at) = self.running.iter().rposition(|known| units.iter().all(|u| u.name != known.name))
+        {
+            self.running[at].stop().await;
+            self.board.no_unit(&self.running.remove(at).name);
+        }
+        for unit in units {
+            match self.running.iter().find(|known| known.name == unit.name) {
+                Some(known) => self.wish(known, unit),
+                None => self.running.push(start(unit, &self.board)),
+            }
+            self.board.unit_ready(&unit.name).await;
+        }
+    }
+
+    fn wish(&self, known: &Supervised, unit: &Unit) {
+        known.wish.send_if_modified(|wish| {
+            let changed = wish.as_ref() != Some(unit);
+            if changed {
+                // Said here, so that the next unit waits for the restart.
+                self.board.unit_not_ready(&unit.name, "the node's configuration changed");
+                *wish = Some(unit.clone());
+            }
+            changed
+        });
+    }
+
+    /// Stops all units: the kubelet before the runtime, as it would start again whatever the runtime
+    /// gives up.
+    pub(crate) async fn stop(mut self) {
+        while let Some(mut last) = self.running.pop() {
+            last.stop().await;
+        }
+    }
+}
+
+fn start(unit: &Unit, board: &Board) -> Supervised {
+    let (wish, wished) = watch::channel(Some(unit.clone()));
+    let keeper = Keeper::new(unit.name.clone(), wished, board.clone(), Places::of_node());
+    Supervised { name: unit.name.clone(), wish, task: tokio::spawn(keeper.keep()) }
 }

@@ -1,280 +1,242 @@
-//! One unit: started, watched, started again.
+//! One unit: started, asked how it is, started again.
 
-use std::convert::Infallible;
+use std::fs;
 use std::io;
-use std::path::Path;
-use std::process::{ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::ExitStatus;
+use std::time::Instant;
 
 use kayak_core::chain::chain;
 use kayak_core::node::{Unit, UnitStatus};
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::net::unix::pipe;
-use tokio::process::{Child, Command};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Places;
 use super::backoff::Backoff;
-use super::leftover::Note;
+use super::changes::{Changes, Wanted, wish};
 use super::log::Log;
-use crate::appearance;
+use super::note::Note;
+use super::output::Output;
+use super::process::{Process, SpawnError};
+use super::pulse::Pulse;
+use super::question::Question;
+use super::recipe::Recipe;
 use crate::status::Board;
 use crate::tail;
 
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// How long a unit may take to stop. init waits for the agent longer than for two of these.
-const GRACE: Duration = Duration::from_millis(2500);
 /// How much of its log the report of a unit's end holds.
 const LAST_LINES: usize = 20;
 
 /// Why a unit did not run.
 #[derive(Debug, thiserror::Error)]
 enum UnitError {
-    #[error("failed to end the process that an earlier agent left")]
-    Leftover(#[source] io::Error),
+    #[error("failed to make the directory of its traces")]
+    Places(#[source] io::Error),
     #[error("failed to open its log")]
     Log(#[source] io::Error),
-    #[error("failed to make the pipe to its log")]
-    Pipe(#[source] io::Error),
-    #[error("it has no command")]
-    NoCommand,
-    #[error("failed to start `{program}`")]
-    Start {
-        program: String,
-        #[source]
-        source: io::Error,
-    },
+    #[error("failed to open the pipe to its log")]
+    Output(#[source] io::Error),
+    #[error("failed to open its side of the pipe to its log")]
+    Writer(#[source] io::Error),
+    #[error("failed to copy its last output into its log")]
+    Finish(#[source] io::Error),
+    #[error("failed to watch the files it reads")]
+    Watch(#[source] io::Error),
+    #[error("failed to read the files it reads")]
+    Files(#[source] io::Error),
+    #[error("failed to find the process that an earlier agent left")]
+    Find(#[source] io::Error),
+    #[error("failed to end the process that an earlier agent left")]
+    Leftover(#[source] io::Error),
+    #[error(transparent)]
+    Spawn(SpawnError),
     #[error("failed to note its process")]
     Note(#[source] io::Error),
+    #[error("failed to remove the note about its process")]
+    Forget(#[source] io::Error),
     #[error("failed to wait for it")]
     Wait(#[source] io::Error),
+    #[error("failed to end it")]
+    End(#[source] io::Error),
 }
 
 /// How a run ended.
 enum End {
+    /// It was wished so.
     Stopped,
-    ByItself(ExitStatus),
+    /// It is to be started with something else, for this reason.
+    Superseded(String),
+    /// It was ended since it was silent, for this reason.
+    Hung(String),
+    /// By itself; how, only the agent that started it learns.
+    ByItself(Option<ExitStatus>),
 }
 
-/// A unit and what is known of it.
+/// Keeps one unit running as it is wished.
 pub(super) struct Keeper {
-    unit: Unit,
+    name: String,
+    wished: watch::Receiver<Option<Unit>>,
     board: Board,
     places: Places,
     status: UnitStatus,
 }
 
 impl Keeper {
-    pub(super) fn new(unit: Unit, board: Board, places: Places) -> Self {
-        let status = UnitStatus { ready: false, restarts: 0, last_end: None };
-        Self { unit, board, places, status }
+    pub(super) fn new(
+        name: String,
+        wished: watch::Receiver<Option<Unit>>,
+        board: Board,
+        places: Places,
+    ) -> Self {
+        Self { name, wished, board, places, status: UnitStatus::default() }
     }
 
-    /// Keeps the unit running until a stop is wanted.
-    pub(super) async fn keep(mut self, mut stop: watch::Receiver<bool>) {
+    /// Keeps the unit running until it is not wished any more.
+    pub(super) async fn keep(mut self) {
         let mut backoff = Backoff::default();
-        while !*stop.borrow() {
-            self.board.unit(&self.unit.name, &self.status);
+        while let Some(unit) = wish(&mut self.wished) {
+            self.tell(Some("it is starting"));
             let started = Instant::now();
-            self.status.last_end = match self.run(&mut stop).await {
-                Ok(End::Stopped) => None,
-                Ok(End::ByItself(exit)) => Some(self.describe(exit)),
-                Err(error) => Some(chain(&error)),
+            let end = match self.run(&unit).await {
+                Ok(End::Stopped) => continue,
+                Ok(End::Superseded(because)) => {
+                    tracing::info!(unit = self.name, "{because}");
+                    self.status.restarts += 1;
+                    self.status.last_end = Some(format!("it was ended: {because}"));
+                    continue;
+                }
+                Ok(End::Hung(because)) => self.describe(&unit, &format!("it was ended: {because}")),
+                Ok(End::ByItself(exit)) => self.describe(&unit, &how(exit)),
+                Err(error) => chain(&error),
             };
-            if let Some(end) = &self.status.last_end {
-                self.status.restarts += 1;
-                let pause = backoff.pause_after(started.elapsed());
-                tracing::warn!(unit = self.unit.name, "{end}\nstarting it again in {pause:?}");
-                self.board.unit(&self.unit.name, &self.status);
-                // Either the pause is over or the loop ends by its condition.
-                let _either = timeout(pause, wanted(&mut stop)).await;
-            }
+            let pause = backoff.pause_after(started.elapsed());
+            tracing::warn!(unit = self.name, "{end}\nstarting it again in {pause:?}");
+            self.status.restarts += 1;
+            self.status.last_end = Some(end);
+            self.tell(Some("it has ended"));
+            // Either the pause is over or something else is wished.
+            let _either = timeout(pause, self.wished.changed()).await;
         }
-        self.board.unit(&self.unit.name, &self.status);
+        self.tell(Some("it is stopped"));
     }
 
-    /// Runs the unit once.
-    async fn run(&self, stop: &mut watch::Receiver<bool>) -> Result<End, UnitError> {
-        let note = Note::new(self.places.notes.join(&self.unit.name));
-        note.end_process().await.map_err(UnitError::Leftover)?;
-        let log = Log::open(self.places.log(&self.unit)).map_err(UnitError::Log)?;
-        let (mut child, output) = spawn(&self.unit)?;
-        if let Some(pid) = child.id() {
-            note.write(pid).map_err(UnitError::Note)?;
-        }
-        let copying = tokio::spawn(copy(output, log, self.unit.name.clone()));
+    fn tell(&self, because: Option<&str>) {
+        let because = because.map(str::to_owned);
+        self.board.unit(&self.name, &UnitStatus { ready: because.is_none(), because, ..self.status.clone() });
+    }
+
+    /// Runs the unit once; its log is complete when this returns.
+    async fn run(&self, unit: &Unit) -> Result<End, UnitError> {
+        fs::create_dir_all(&self.places.runs).map_err(UnitError::Places)?;
+        let log = Log::open(self.places.log(unit)).map_err(UnitError::Log)?;
+        let mut output = Output::open(self.places.pipe(unit), log).map_err(UnitError::Output)?;
         let end = tokio::select! {
-            exit = child.wait() => exit.map(End::ByItself),
-            () = wanted(stop) => terminate(&mut child).await.map(|()| End::Stopped),
-            never = self.tell_when_ready() => match never {},
+            end = self.run_process(unit) => end,
+            never = output.copy() => match never {},
         };
-        finish_log(copying).await;
-        note.remove().map_err(UnitError::Note)?;
-        end.map_err(UnitError::Wait)
+        output.finish().map_err(UnitError::Finish)?;
+        end
     }
 
-    async fn tell_when_ready(&self) -> Infallible {
-        let name = &self.unit.name;
-        let listening = match &self.unit.ready_socket {
-            Some(socket) => appearance::of_listener(Path::new(socket)).await.map(drop),
-            None => Ok(()),
+    async fn run_process(&self, unit: &Unit) -> Result<End, UnitError> {
+        let mut changes = Changes::new(self.wished.clone(), unit).map_err(UnitError::Watch)?;
+        let recipe = Recipe::of(unit).map_err(UnitError::Files)?;
+        let note = Note::new(self.places.note(unit));
+        let process = match self.left_by_an_earlier_agent(&note, &recipe).await? {
+            Some(process) => process,
+            None => self.spawn(unit)?,
         };
-        match listening {
-            Ok(()) => self.board.unit(name, &UnitStatus { ready: true, ..self.status.clone() }),
-            Err(error) => {
-                let sentence = format!("Whether `{name}` is ready cannot be found out: {error}.");
-                self.board.trouble(name, &sentence);
+        note.write(&process, &recipe).map_err(UnitError::Note)?;
+        let end = self.attend(&process, &recipe, &mut changes).await?;
+        note.remove().map_err(UnitError::Forget)?;
+        Ok(end)
+    }
+
+    /// Returns the process that an earlier agent started just as this one would; another is ended.
+    async fn left_by_an_earlier_agent(
+        &self,
+        note: &Note,
+        recipe: &Recipe,
+    ) -> Result<Option<Process>, UnitError> {
+        let Some((process, with)) = note.process().map_err(UnitError::Find)? else {
+            return Ok(None);
+        };
+        let pid = process.pid();
+        let Some(because) = with.difference(recipe) else {
+            tracing::info!(unit = self.name, pid, "it runs already");
+            return Ok(Some(process));
+        };
+        tracing::info!(unit = self.name, pid, "{because}");
+        process.end().await.map_err(UnitError::Leftover)?;
+        Ok(None)
+    }
+
+    fn spawn(&self, unit: &Unit) -> Result<Process, UnitError> {
+        let writer = Output::writer(&self.places.pipe(unit)).map_err(UnitError::Writer)?;
+        Process::spawn(unit, writer).map_err(UnitError::Spawn)
+    }
+
+    /// Watches over the process until it has ended, by itself or because something else is wanted.
+    async fn attend(
+        &self,
+        process: &Process,
+        recipe: &Recipe,
+        changes: &mut Changes,
+    ) -> Result<End, UnitError> {
+        loop {
+            let wanted = tokio::select! {
+                exit = process.ended() => return exit.map(End::ByItself).map_err(UnitError::Wait),
+                because = self.tell_health(&recipe.unit) => {
+                    process.end().await.map_err(UnitError::End)?;
+                    return Ok(End::Hung(because));
+                }
+                wanted = changes.differ(recipe) => wanted.map_err(UnitError::Files)?,
+            };
+            if let Wanted::Other(because) = &wanted {
+                self.tell(Some(because));
+                tokio::select! {
+                    exit = process.ended() => return exit.map(End::ByItself).map_err(UnitError::Wait),
+                    settled = changes.settle() => settled.map_err(UnitError::Files)?,
+                }
             }
+            let end = match changes.wanted(recipe).map_err(UnitError::Files)? {
+                Wanted::Same => continue,
+                Wanted::Other(because) => End::Superseded(because),
+                Wanted::Stop => End::Stopped,
+            };
+            process.end().await.map_err(UnitError::End)?;
+            return Ok(end);
         }
-        std::future::pending().await
     }
 
-    fn describe(&self, exit: ExitStatus) -> String {
-        match tail::last_lines(&self.places.log(&self.unit), LAST_LINES) {
-            Ok(lines) => format!("it ended with {exit}; its last lines:\n{}", lines.join("\n")),
-            Err(error) => format!("it ended with {exit}; its log cannot be read: {error}"),
-        }
-    }
-}
-
-/// Waits until a stop is wanted, or nobody is left who could want one.
-async fn wanted(stop: &mut watch::Receiver<bool>) {
-    let _either = stop.wait_for(|stop| *stop).await.is_ok();
-}
-
-fn spawn(unit: &Unit) -> Result<(Child, pipe::Receiver), UnitError> {
-    let (program, arguments) = unit.command.split_first().ok_or(UnitError::NoCommand)?;
-    let (output, input) = io::pipe().map_err(UnitError::Pipe)?;
-    let output = pipe::Receiver::from_owned_fd(output.into()).map_err(UnitError::Pipe)?;
-    let errors = input.try_clone().map_err(UnitError::Pipe)?;
-    let child = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .env("PATH", PATH)
-        .envs(&unit.env)
-        .stdin(Stdio::null())
-        .stdout(input)
-        .stderr(errors)
-        // A signal to the agent's group is not for the units.
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|source| UnitError::Start { program: program.clone(), source })?;
-    Ok((child, output))
-}
-
-async fn terminate(child: &mut Child) -> io::Result<()> {
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-    if let Some(pid) = pid.and_then(Pid::from_raw) {
-        kill_process(pid, Signal::TERM)?;
-    }
-    match timeout(GRACE, child.wait()).await {
-        Ok(exit) => exit.map(drop),
-        Err(_) => child.kill().await,
-    }
-}
-
-/// Copies what the unit writes into its log.
-async fn copy(output: pipe::Receiver, mut log: Log, unit: String) {
-    let mut buffer = vec![0; 16 << 10];
-    while output.readable().await.is_ok() {
-        let count = match output.try_read(&mut buffer) {
-            Ok(0) => return,
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(error) => {
-                tracing::error!(unit, "failed to read its output: {error}");
-                return;
-            }
+    /// Tells whether the unit is ready; returns why it is not when it has not been for too long.
+    async fn tell_health(&self, unit: &Unit) -> String {
+        let Some(health) = unit.health.clone() else {
+            self.tell(None);
+            return std::future::pending().await;
         };
-        // Go on reading on a full disk: a unit that cannot write its log would hang.
-        if let Err(error) = log.append(&buffer[..count]) {
-            let path = log.path().display();
-            tracing::error!(unit, "failed to write `{path}`: {error}");
+        let mut question = Question::new(health);
+        let mut pulse = Pulse::new(Instant::now());
+        loop {
+            let verdict = pulse.judge(question.ask().await, Instant::now());
+            self.tell(verdict.because.as_deref());
+            if let (true, Some(because)) = (verdict.hangs, verdict.because) {
+                return because;
+            }
+            sleep(verdict.pause).await;
+        }
+    }
+
+    fn describe(&self, unit: &Unit, end: &str) -> String {
+        match tail::last_lines(&self.places.log(unit), LAST_LINES) {
+            Ok(lines) => format!("{end}; its last lines:\n{}", lines.join("\n")),
+            Err(error) => format!("{end}; its log cannot be read: {error}"),
         }
     }
 }
 
-/// Waits until everything the unit wrote is in its log. A child of the unit may hold the pipe open
-/// for as long as it lives, hence the limit.
-async fn finish_log(mut copying: tokio::task::JoinHandle<()>) {
-    let copied = timeout(Duration::from_millis(200), &mut copying).await;
-    if copied.is_err() {
-        copying.abort();
-    }
+fn how(exit: Option<ExitStatus>) -> String {
+    exit.map_or_else(|| "it ended".into(), |exit| format!("it ended with {exit}"))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Runs a shell script as a unit; the directory holds its log.
-    fn start(
-        script: &str,
-        board: &Board,
-    ) -> (tempfile::TempDir, watch::Sender<bool>, tokio::task::JoinHandle<()>) {
-        let root = tempfile::tempdir().unwrap();
-        let unit = Unit {
-            name: "unit".into(),
-            command: ["/bin/sh", "-c", script].map(str::to_owned).into(),
-            env: [("ROOT".to_owned(), root.path().display().to_string())].into(),
-            ready_socket: None,
-        };
-        let places = Places { logs: root.path().into(), notes: root.path().into() };
-        let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(Keeper::new(unit, board.clone(), places).keep(stopped));
-        (root, stop, task)
-    }
-
-    #[tokio::test]
-    async fn a_unit_that_ends_is_started_again_and_its_last_words_are_kept() {
-        let board = Board::new();
-        // It ends at its first start only.
-        let script = "test -e $ROOT/again && exec sleep 1000; touch $ROOT/again; echo alas >&2; exit 3";
-        let (_root, stop, task) = start(script, &board);
-        let settled = board
-            .wait(|status| status.units.get("unit").is_some_and(|unit| unit.restarts == 1 && unit.ready));
-        let status = timeout(Duration::from_secs(5), settled).await.unwrap();
-        let end = status.units["unit"].last_end.clone().unwrap();
-        assert_eq!(end, "it ended with exit status: 3; its last lines:\nalas");
-        stop.send_replace(true);
-        timeout(Duration::from_secs(5), task).await.unwrap().unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_unit_that_does_not_stop_is_killed_but_what_it_started_lives_on() {
-        let board = Board::new();
-        let script = "trap '' TERM; sleep 30 & echo $! > $ROOT/child; while :; do wait; done";
-        let (root, stop, task) = start(script, &board);
-        let child = root.path().join("child");
-        let pid = loop {
-            match std::fs::read_to_string(&child).ok().and_then(|text| text.trim().parse().ok()) {
-                Some(pid) => break Pid::from_raw(pid).unwrap(),
-                None => tokio::task::yield_now().await,
-            }
-        };
-        stop.send_replace(true);
-        timeout(GRACE + Duration::from_secs(2), task).await.unwrap().unwrap();
-        kill_process(pid, Signal::KILL).expect("the child still runs");
-    }
-
-    #[tokio::test]
-    async fn a_unit_that_cannot_be_started_says_why() {
-        let board = Board::new();
-        let root = tempfile::tempdir().unwrap();
-        let unit = Unit {
-            name: "unit".into(),
-            command: vec!["/nonexistent/program".into()],
-            env: [].into(),
-            ready_socket: None,
-        };
-        let places = Places { logs: root.path().into(), notes: root.path().into() };
-        let (_stop, stopped) = watch::channel(false);
-        tokio::spawn(Keeper::new(unit, board.clone(), places).keep(stopped));
-        let failed = board.wait(|status| status.units.get("unit").is_some_and(|u| u.restarts > 0));
-        let status = timeout(Duration::from_secs(5), failed).await.unwrap();
-        let end = status.units["unit"].last_end.clone().unwrap();
-        assert!(end.starts_with("failed to start `/nonexistent/program`: "), "{end}");
-    }
-}
+mod tests;
