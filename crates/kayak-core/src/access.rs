@@ -135,7 +135,7 @@ pub fn facts(cluster: &Cluster) -> Vec<Object> {
         .controllers()
         .map(|n| json!({ "addresses": [n.address], "conditions": { "ready": true } }))
         .collect();
-    let mut objects: Vec<_> = cluster.controllers().map(controller).collect();
+    let mut objects: Vec<_> = cluster.controllers().map(|node| controller(cluster, node)).collect();
     objects.extend([
         object(json!({
             "apiVersion": "v1",
@@ -166,11 +166,21 @@ pub fn facts(cluster: &Cluster) -> Vec<Object> {
 }
 
 /// A node's role is a label, which its kubelet may not give to itself. The object may be there
-/// before the kubelet registers: it then takes it over.
-fn controller(node: &Node) -> Object {
-    object(json!({
+/// before the kubelet registers: it then takes it over. The owner's labels and taints are stated
+/// here too, since a kubelet may set but few labels, and taints only where it makes the object itself.
+fn controller(cluster: &Cluster, node: &Node) -> Object {
+    let mut value = json!({
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": { "name": node.name, "labels": { CONTROLLER_LABEL: "" } },
-    }))
+    });
+    if let Some(settings) = cluster.settings(node) {
+        for (name, label) in &settings.labels {
+            value["metadata"]["labels"][name] = json!(label);
+        }
+        if !settings.taints.is_empty() {
+            value["spec"]["taints"] = json!(settings.taints);
+        }
+    }
+    object(value)
 }

@@ -5,12 +5,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
+use crate::config::{Config, NodeSettings};
 
 /// The API's port, on every controller's address and on each node's loopback.
 pub const API_PORT: u16 = 6443;
 /// The port of the node's own way to the API.
 pub const LOCAL_API_PORT: u16 = 7443;
+
+/// The name of the only node that there is so far.
+pub const ONLY_NODE: &str = "controller-0";
 
 /// References of the images a cluster runs, and the version of Kubernetes in them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +83,7 @@ impl Cluster {
             Vec::new()
         };
         let nodes = vec![Node {
-            name: "controller-0".into(),
+            name: ONLY_NODE.into(),
             role: Role::Controller,
             address: host(config.network.nodes, 2),
         }];
@@ -104,6 +107,11 @@ impl Cluster {
     /// The nodes that run the control plane.
     pub fn controllers(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|n| n.role == Role::Controller)
+    }
+
+    /// What the owner wishes of a node, if anything.
+    pub fn settings(&self, node: &Node) -> Option<&NodeSettings> {
+        self.config.nodes.iter().find(|settings| settings.name == node.name)
     }
 
     /// The address on the bridge that is the machine's own.

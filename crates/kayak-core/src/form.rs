@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::access::object;
 use crate::component::{Component, Env, Probe, Workload};
+use crate::config::{Quantity, Resources};
 use crate::node::BINARY_DIR;
 use crate::object::Object;
 
@@ -221,9 +222,7 @@ fn container(component: &Component, form: Form) -> Value {
         container["securityContext"]["capabilities"]["add"] = json!(component.capabilities);
     }
     if form != Form::Temporary {
-        container["resources"] = json!({
-            "requests": { "cpu": format!("{}m", component.cpu), "memory": format!("{}Mi", component.memory) },
-        });
+        container["resources"] = resources(component);
     }
     if !component.ports.is_empty() {
         let port = |&(name, protocol, number): &(&str, &str, u16)| json!({ "name": name, "protocol": protocol, "containerPort": number });
@@ -256,8 +255,37 @@ fn action(probe: &Probe) -> Value {
     }
 }
 
-fn env(&Env(name, path): &Env) -> Value {
-    json!({ "name": name, "valueFrom": { "fieldRef": { "apiVersion": "v1", "fieldPath": path } } })
+fn env(env: &Env) -> Value {
+    match env {
+        Env::Field(name, path) => {
+            json!({ "name": name, "valueFrom": { "fieldRef": { "apiVersion": "v1", "fieldPath": path } } })
+        }
+        Env::Text(name, value) => json!({ "name": name, "value": value }),
+    }
+}
+
+/// What is set apart for a component, and what it may use at most: kayak's numbers where the owner
+/// says nothing. A request above its limit would be refused, so kayak's own gives way.
+fn resources(component: &Component) -> Value {
+    let Resources { requests, limits } = &component.resources;
+    let one = |own: String, request: &Option<Quantity>, limit: &Option<Quantity>| {
+        let above = |limit: &&Quantity| {
+            own.parse::<Quantity>().is_ok_and(|own| own.thousandths() > limit.thousandths())
+        };
+        request.as_ref().or(limit.as_ref().filter(above)).map_or(own.clone(), ToString::to_string)
+    };
+    let mut value = json!({
+        "requests": {
+            "cpu": one(format!("{}m", component.cpu), &requests.cpu, &limits.cpu),
+            "memory": one(format!("{}Mi", component.memory), &requests.memory, &limits.memory),
+        },
+    });
+    for (name, limit) in [("cpu", &limits.cpu), ("memory", &limits.memory)] {
+        if let Some(limit) = limit {
+            value["limits"][name] = json!(limit);
+        }
+    }
+    value
 }
 
 fn mounts(component: &Component) -> Vec<Value> {

@@ -7,15 +7,17 @@ use serde_json::json;
 
 use crate::assets::Content;
 use crate::cluster::{API_PORT, Cluster, LOCAL_API_PORT, Node, Role};
-use crate::component::{apiserver, controller_manager, etcd, flannel, scheduler};
+use crate::component::{self, apiserver, controller_manager, flannel, scheduler, set_flags};
 use crate::form::{STATIC_SECRETS, static_pod};
 use crate::kubeconfig;
 use crate::node::{
     CNI_CONFIG_DIR, CONFIG_PATH, CRI_SOCKET, Front, Health, NodeConfig, PodNetwork, RESOLV_CONF, Unit,
 };
-use crate::object::to_yaml;
+use crate::object::{merge, to_yaml};
 use crate::pki::{API_SERVER_NAME, Authority, KeyStore, MissingKey};
 
+/// The kubelet's name, as a unit and among the owner's settings.
+pub const KUBELET: &str = "kubelet";
 const KUBELET_CONFIG: &str = "/etc/kubernetes/kubelet/config.yaml";
 const KUBELET_KUBECONFIG: &str = "/etc/kubernetes/kubelet/kubeconfig";
 const AGENT_KUBECONFIG: &str = "/etc/kubernetes/kayak/kubeconfig";
@@ -70,7 +72,7 @@ pub fn files(
         let local = Cluster::local_api_url();
         let agent = kubeconfig::embedded(cluster.name(), &local, keys, &agent)?;
         files.insert(AGENT_KUBECONFIG.into(), text(agent.expose().to_owned()));
-        let etcd = etcd::component(cluster, node, keys)?;
+        let etcd = component::member(cluster, node, keys)?;
         files.insert(format!("{MANIFEST_DIR}/{}.yaml", etcd.name), text(to_yaml(&static_pod(&etcd))));
         for (name, content) in &etcd.secrets {
             files.insert(format!("{STATIC_SECRETS}/{}/{name}", etcd.name), text(content.expose().to_owned()));
@@ -93,7 +95,7 @@ fn config(cluster: &Cluster, node: &Node) -> NodeConfig {
         hosts: cluster.nodes.iter().map(|n| (n.name.clone(), IpAddr::V4(n.address))).collect(),
         nameservers: cluster.nameservers.clone(),
         sysctls: sysctls(),
-        units: vec![containerd_unit(), kubelet_unit(node)],
+        units: vec![containerd_unit(), kubelet_unit(cluster, node)],
         fronts: if controller { fronts(node) } else { Vec::new() },
         pod_network: PodNetwork {
             pod_cidrs: cluster.config.network.pod_cidrs(),
@@ -161,18 +163,21 @@ fn containerd_unit() -> Unit {
     }
 }
 
-fn kubelet_unit(node: &Node) -> Unit {
+fn kubelet_unit(cluster: &Cluster, node: &Node) -> Unit {
+    let wished = &cluster.config.kubelet;
+    let mut command = vec![
+        "/usr/local/bin/kubelet".into(),
+        format!("--config={KUBELET_CONFIG}"),
+        format!("--kubeconfig={KUBELET_KUBECONFIG}"),
+        format!("--cert-dir={KUBELET_PKI}"),
+        format!("--hostname-override={}", node.name),
+        format!("--node-ip={}", node.address),
+    ];
+    set_flags(&mut command, &wished.extra_args);
     Unit {
-        name: "kubelet".into(),
-        command: vec![
-            "/usr/local/bin/kubelet".into(),
-            format!("--config={KUBELET_CONFIG}"),
-            format!("--kubeconfig={KUBELET_KUBECONFIG}"),
-            format!("--cert-dir={KUBELET_PKI}"),
-            format!("--hostname-override={}", node.name),
-            format!("--node-ip={}", node.address),
-        ],
-        env: BTreeMap::new(),
+        name: KUBELET.into(),
+        command,
+        env: wished.env.iter().map(|(name, value)| (name.clone(), value.to_string())).collect(),
         health: Some(Health::Http {
             address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), KUBELET_HEALTH_PORT),
             path: "/healthz".into(),
@@ -183,7 +188,7 @@ fn kubelet_unit(node: &Node) -> Unit {
 
 /// The kubelet's configuration file.
 fn kubelet(cluster: &Cluster, node: &Node) -> String {
-    to_yaml(&json!({
+    let mut settings = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "address": node.address,
@@ -218,7 +223,9 @@ fn kubelet(cluster: &Cluster, node: &Node) -> String {
         "staticPodPath": MANIFEST_DIR,
         "tlsMinVersion": "VersionTLS12",
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
-    }))
+    });
+    merge(&mut settings, &cluster.config.kubelet.config);
+    to_yaml(&settings)
 }
 
 /// containerd's configuration file.

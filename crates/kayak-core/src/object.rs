@@ -95,9 +95,9 @@ impl Object {
         self
     }
 
-    /// Writes the digest of all the rest into the object's annotation [`APPLIED`].
+    /// Takes the digest away that [`Self::stamped`] wrote.
     #[must_use]
-    pub fn stamped(mut self) -> Self {
+    pub fn unstamped(mut self) -> Self {
         if let Some(metadata) = self.0["metadata"].as_object_mut()
             && let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut)
         {
@@ -106,9 +106,16 @@ impl Object {
                 metadata.remove("annotations");
             }
         }
-        let digest = short_digest(self.0.to_string().as_bytes());
-        self.0["metadata"]["annotations"][APPLIED] = json!(digest);
         self
+    }
+
+    /// Writes the digest of all the rest into the object's annotation [`APPLIED`].
+    #[must_use]
+    pub fn stamped(self) -> Self {
+        let mut object = self.unstamped();
+        let digest = short_digest(object.0.to_string().as_bytes());
+        object.0["metadata"]["annotations"][APPLIED] = json!(digest);
+        object
     }
 
     /// The digest that [`Self::stamped`] wrote, also into an object of the cluster.
@@ -138,6 +145,26 @@ pub fn short_digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
+/// Merges a patch over a value: objects field by field, with `null` taking a field away; whatever else
+/// is there is replaced (RFC 7386).
+pub fn merge(value: &mut Value, patch: &serde_json::Map<String, Value>) {
+    if !value.is_object() {
+        *value = Value::Object(serde_json::Map::new());
+    }
+    let Value::Object(fields) = value else { return };
+    for (name, change) in patch {
+        match change {
+            Value::Null => {
+                fields.remove(name);
+            }
+            Value::Object(patch) => merge(fields.entry(name).or_insert(Value::Null), patch),
+            other => {
+                fields.insert(name.clone(), other.clone());
+            }
+        }
+    }
+}
+
 /// Writes a value as one YAML document.
 pub fn to_yaml(value: &Value) -> String {
     // Serialising a JSON value cannot fail: every key is a string.
@@ -159,5 +186,15 @@ mod tests {
         assert_eq!(Object::stamp(once.value()).unwrap().len(), 16);
         assert_eq!(once.clone().stamped().value(), once.value());
         assert_ne!(Object::stamp(object("b").value()), Object::stamp(once.value()));
+    }
+
+    #[test]
+    fn a_patch_changes_the_fields_it_names_and_no_others() {
+        let mut value = json!({ "kept": 1, "gone": 2, "deep": { "kept": 3, "new": 4 }, "list": [5, 6] });
+        let patch = json!({ "gone": null, "deep": { "new": 7 }, "list": [8], "added": { "a": { "b": 9 } } });
+        merge(&mut value, patch.as_object().unwrap());
+        let merged =
+            json!({ "kept": 1, "deep": { "kept": 3, "new": 7 }, "list": [8], "added": { "a": { "b": 9 } } });
+        assert_eq!(value, merged);
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use common::{assets, cluster, keys};
-use kayak_core::assets::{Assets, Content, is_secret};
+use kayak_core::assets::{Assets, CLUSTER_FILE, Content, is_secret};
 use kayak_core::component;
 use kayak_core::form;
 use kayak_core::object::Object;
@@ -68,11 +68,52 @@ fn a_directory_without_facts_is_no_cluster() {
     assert!(Assets::from_files(std::collections::BTreeMap::new()).is_err());
 }
 
+/// Something of each kind that an owner may change.
+const WISHES: &str = r#"
+components:
+  kube-apiserver:
+    extraArgs: { audit-log-maxsize: 33, runtime-config: [a/v1=true, b/v1=false], profiling: true, event-ttl: 2h }
+    env: { GOGC: 50 }
+    resources: { requests: { cpu: 1 }, limits: { memory: 200Mi } }
+  kube-scheduler: { extraArgs: { v: 4 }, resources: { limits: { cpu: 1 } } }
+  etcd: { extraArgs: { quota-backend-bytes: 4294967296 }, env: { GOGC: 80 }, resources: { limits: { memory: 1Gi } } }
+  kube-proxy: { extraArgs: { v: 2 }, config: { conntrack: { min: 1000 }, nodePortAddresses: null } }
+  flannel: { env: { EVENT_QUEUE_DEPTH: 100 } }
+  coredns: { extraArgs: { quiet: true }, corefile: ".:53 { whoami }" }
+kubelet:
+  config: { maxPods: 50, evictionHard: { nodefs.available: 5%, imagefs.available: null } }
+  extraArgs: { v: 4 }
+  env: { GOGC: 90 }
+nodes:
+  - name: controller-0
+    labels: { example.com/disk: ssd }
+    taints: [{ key: example.com/quiet, effect: PreferNoSchedule }]
+"#;
+
+#[test]
+fn every_wish_of_the_owner_is_rendered_and_nothing_else_changes() {
+    let (plain, wished) = (assets(""), assets(WISHES));
+    assert!(plain.files.keys().eq(wished.files.keys()));
+    let mut changes = String::new();
+    for (path, content) in wished.files.iter().filter(|(path, _)| path.as_str() != CLUSTER_FILE) {
+        let (before, after) = (text(&plain.files[path]), text(content));
+        let lacks = |text: &str, line: &str| !text.lines().any(|other| other == line);
+        let gone = before.lines().filter(|line| lacks(&after, line)).map(|line| format!("-{line}"));
+        let new = after.lines().filter(|line| lacks(&before, line)).map(|line| format!("+{line}"));
+        let lines: Vec<_> = gone.chain(new).filter(|line| !line.contains("kayak/inputs")).collect();
+        if !lines.is_empty() {
+            writeln!(changes, "{path}\n{}", lines.join("\n")).unwrap();
+        }
+    }
+    insta::assert_snapshot!("wishes", changes);
+}
+
 /// The only differences that there may be between the temporary and the self-hosted control plane.
 #[test]
 fn temporary_and_self_hosted_pods_differ_in_nothing_else() {
-    let cluster = cluster("");
-    for component in component::temporary(&cluster, &keys(&cluster)).unwrap() {
+    let components =
+        ["", WISHES].map(|yaml| component::temporary(&cluster(yaml), &keys(&cluster(yaml))).unwrap());
+    for component in components.into_iter().flatten() {
         let temporary = form::temporary_pod(&component)["spec"].clone();
         let workload = form::workload(&component).unwrap();
         let own = workload.value().pointer("/spec/template/spec").unwrap().clone();
@@ -119,11 +160,11 @@ fn differences(path: &str, a: &Value, b: &Value, found: &mut BTreeSet<String>) {
 
 #[test]
 fn the_temporary_control_plane_refers_to_no_object_and_requests_nothing() {
-    for (path, content) in &assets("").files {
+    for (path, content) in assets("").files.iter().chain(&assets(WISHES).files) {
         if path.starts_with("bootstrap-manifests/") {
             let pod = Object::parse_all(&text(content)).unwrap().remove(0);
             let pod = pod.value().to_string();
-            for word in ["secretName", "configMap", "serviceAccountName", "requests"] {
+            for word in ["secretName", "configMap", "serviceAccountName", "requests", "limits"] {
                 assert!(!pod.contains(word), "{path} has {word}");
             }
         }

@@ -3,6 +3,7 @@
 
 mod conflict;
 mod look;
+mod taints;
 
 pub use look::look;
 
@@ -38,6 +39,15 @@ pub enum ApiError {
     /// An object was not taken.
     #[error("failed to apply {id}")]
     Apply {
+        /// Which one.
+        id: ObjectId,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// A node was not tainted.
+    #[error("failed to taint {id}")]
+    Taints {
         /// Which one.
         id: ObjectId,
         /// Why.
@@ -148,7 +158,14 @@ async fn apply_one(
     let api = handle(client, &id);
     let manner = if manner == Manner::Insist { manner } else { Manner::of(&id) };
     let deadline = tokio::time::Instant::now() + PATIENCE;
-    let (mut object, mut edits) = (wished.clone(), Vec::new());
+    let (mut object, taints) = taints::split(wished);
+    if !taints.is_empty() {
+        // Before the stamp is: a cut-off in between must not look like somebody's edit.
+        taints::ensure(&api, &object, &taints)
+            .await
+            .map_err(|source| ApiError::Taints { id: id.clone(), source })?;
+    }
+    let mut edits = Vec::new();
     loop {
         let applied = api.patch(&id.name, &params(manner, false), &Patch::Apply(object.value())).await;
         let Err(error) = applied else { return Ok((id, edits)) };

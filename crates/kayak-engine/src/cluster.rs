@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use camino::Utf8PathBuf;
 use futures::{Stream, StreamExt as _};
 use kayak_core::assets::{Assets, Content, KUBECONFIG};
 use kayak_core::chain::chain;
 use kayak_core::cluster::Node;
+use kayak_core::config::NodeSettings;
 use kayak_core::node::{BINARY, LOG_DIR, Status};
 use kayak_core::plan::Check;
 use kayak_core::pods::PodRow;
@@ -14,7 +16,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, empty, sink};
 use tokio::task::JoinSet;
 
 use crate::api::{self, ApiError};
-use crate::driver::{ClusterSpec, Driver, DriverError, ExecIo, NodeId, NodeSpec};
+use crate::driver::{ClusterSpec, Driver, DriverError, ExecIo, Mount, NodeId, NodeSpec};
 
 /// How long the API may take to say that it is ready: longer than the agent holds a connection.
 const READYZ_PATIENCE: Duration = Duration::from_secs(10);
@@ -72,13 +74,15 @@ impl ClusterHandle {
     pub fn node_spec(&self, node: &Node) -> NodeSpec {
         let cluster = &self.assets.cluster;
         let range = cluster.config.network.nodes;
+        let settings = cluster.settings(node);
+        let memory = settings.and_then(|settings| settings.memory.as_ref());
         NodeSpec {
             id: self.node_id(&node.name),
             image: cluster.images.node.clone(),
             address: ipnet::Ipv4Net::new_assert(node.address, range.prefix_len()).into(),
             gateway: cluster.gateway().into(),
-            memory_limit: None,
-            mounts: Vec::new(),
+            memory_limit: memory.and_then(|memory| u64::try_from(memory.units()).ok()),
+            mounts: settings.map(mounts).unwrap_or_default(),
             command: NodeSpec::init(),
         }
     }
@@ -181,4 +185,16 @@ impl ClusterHandle {
         let init = self.driver.console(&id).await.unwrap_or_else(|e| chain(&e));
         agent.lines().chain(init.lines()).map(str::to_owned).collect()
     }
+}
+
+/// What a node is to see of the machine. Its devices are mounts too: a node may use every device that
+/// it sees.
+fn mounts(settings: &NodeSettings) -> Vec<Mount> {
+    let mount = |host: &Utf8PathBuf, node: &Utf8PathBuf, writable| Mount {
+        host: host.clone(),
+        node: node.clone(),
+        writable,
+    };
+    let devices = settings.devices.iter().map(|path| mount(path, path, true));
+    settings.mounts.iter().map(|m| mount(&m.host, m.node(), m.writable)).chain(devices).collect()
 }

@@ -89,7 +89,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
         }),
         secrets: secrets(keys)?,
         host_dirs: vec![HostDir { name: "audit", path: "/var/log/kubernetes", writable: true }],
-        env: vec![Env("POD_UID", "metadata.uid")],
+        env: vec![Env::Field("POD_UID", "metadata.uid")],
         probes: instance_probes(NAME, API_PORT, API_SERVER_NAME, "/readyz", "/livez"),
         cpu: 200,
         memory: 256,

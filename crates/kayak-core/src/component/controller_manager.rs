@@ -52,7 +52,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
             ("front-proxy-ca.crt", Secret::new(keys.ca(Authority::FrontProxy)?.to_owned())),
             ("service-account.key", keys.service_account()?.key.clone()),
         ]),
-        env: vec![Env("POD_UID", "metadata.uid")],
+        env: vec![Env::Field("POD_UID", "metadata.uid")],
         probes: instance_probes(NAME, PORT, NAME, "/healthz", "/healthz"),
         cpu: 100,
         memory: 64,

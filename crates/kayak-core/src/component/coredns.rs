@@ -41,6 +41,9 @@ fn replicas(cluster: &Cluster) -> u32 {
 }
 
 fn corefile(cluster: &Cluster) -> String {
+    if let Some(corefile) = &cluster.config.components.coredns.corefile {
+        return corefile.clone();
+    }
     let mut text = format!(
         ".:53 {{
     errors

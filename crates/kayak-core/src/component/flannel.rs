@@ -44,7 +44,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
         )]),
         config: BTreeMap::from([("net-conf.json", net_conf.to_string())]),
         host_dirs: vec![HostDir { name: "run", path: "/run/flannel", writable: true }],
-        env: vec![Env("NODE_NAME", "spec.nodeName"), Env("NODE_IP", "status.hostIP")],
+        env: vec![Env::Field("NODE_NAME", "spec.nodeName"), Env::Field("NODE_IP", "status.hostIP")],
         probes: Probes { startup: health.clone(), ready: None, live: health },
         capabilities: &["NET_ADMIN", "NET_RAW"],
         ..Component::new(NAME, &cluster.images.flannel, Workload::NodeDaemonSet, command)

@@ -6,12 +6,14 @@ pub mod controller_manager;
 pub mod coredns;
 pub mod etcd;
 pub mod flannel;
+pub mod owned;
 pub mod proxy;
 pub mod scheduler;
 
 use std::collections::BTreeMap;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Node};
+use crate::config::{ExtraArgs, Overrides, Resources};
 use crate::instance::PLACEHOLDER;
 use crate::object::Object;
 use crate::pki::{KeyStore, MissingKey, Secret};
@@ -43,6 +45,8 @@ pub struct Component {
     pub cpu: u32,
     /// Requested memory in MiB.
     pub memory: u32,
+    /// What the owner wishes instead of these two.
+    pub resources: Resources,
     /// Capabilities it keeps; all others are dropped.
     pub capabilities: &'static [&'static str],
     /// Whether it shares the node's network.
@@ -96,9 +100,14 @@ pub struct HostDir {
     pub writable: bool,
 }
 
-/// An environment variable that takes its value from a field of the pod: its name, and the field's path.
+/// An environment variable.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Env(pub &'static str, pub &'static str);
+pub enum Env {
+    /// It takes its value from a field of the pod: its name, and the field's path.
+    Field(&'static str, &'static str),
+    /// Its name and its value.
+    Text(String, String),
+}
 
 /// What the kubelet asks a component. Startup is asked every second, so that nothing waits for a slow poll.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -137,12 +146,24 @@ impl Component {
             probes: Probes::default(),
             cpu: 50,
             memory: 32,
+            resources: Resources::default(),
             capabilities: &[],
             host_network: true,
             service_account: None,
             ports: Vec::new(),
             grace: 30,
         }
+    }
+
+    /// Changes the component as the owner wishes, before it takes any form, so that all forms agree.
+    #[must_use]
+    pub fn overridden(mut self, overrides: &Overrides) -> Self {
+        set_flags(&mut self.command, &overrides.extra_args);
+        let text =
+            |(name, value): (&String, &crate::config::Scalar)| Env::Text(name.clone(), value.to_string());
+        self.env.extend(overrides.env.iter().map(text));
+        self.resources = overrides.resources.clone();
+        self
     }
 
     /// Whether kayak's own program runs in its container, as entry point or as probe.
@@ -169,6 +190,19 @@ fn flags(program: &str, flags: &[(&str, &str)]) -> Vec<String> {
         if value.is_empty() { format!("--{name}") } else { format!("--{name}={value}") }
     };
     std::iter::once(program.to_owned()).chain(flags.iter().map(render)).collect()
+}
+
+/// Sets flags of a command: where one is set already its value is replaced, others are appended.
+pub(crate) fn set_flags(command: &mut Vec<String>, extra: &ExtraArgs) {
+    for (name, value) in extra {
+        let flag = format!("--{name}");
+        let is_it = |argument: &String| {
+            argument.strip_prefix(&flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        };
+        let place = command.iter().position(is_it).unwrap_or(command.len());
+        command.retain(|argument| !is_it(argument));
+        command.splice(place..place, value.values().iter().map(|value| format!("{flag}={value}")));
+    }
 }
 
 /// The command of a component of which one instance at a time is the leader, and all are clients of
@@ -216,21 +250,30 @@ fn instance_probes(name: &str, port: u16, server_name: &str, ready: &str, live: 
 
 /// The components that the temporary control plane consists of, in start order.
 pub fn temporary(cluster: &Cluster, keys: &KeyStore) -> Result<Vec<Component>, MissingKey> {
-    Ok(vec![
+    let components = [
         apiserver::component(cluster, keys)?,
         controller_manager::component(cluster, keys)?,
         scheduler::component(cluster, keys)?,
-    ])
+    ];
+    Ok(components.map(|component| as_wished(cluster, component)).into())
+}
+
+/// The etcd member of one controller.
+pub fn member(cluster: &Cluster, node: &Node, keys: &KeyStore) -> Result<Component, MissingKey> {
+    Ok(as_wished(cluster, etcd::component(cluster, node, keys)?))
+}
+
+fn as_wished(cluster: &Cluster, component: Component) -> Component {
+    let overrides = cluster.config.components.of(component.name);
+    component.overridden(&overrides)
 }
 
 /// The components that run as ordinary objects.
 pub fn self_hosted(cluster: &Cluster, keys: &KeyStore) -> Result<Vec<Component>, MissingKey> {
     let mut components = temporary(cluster, keys)?;
-    components.extend([
-        proxy::component(cluster, keys)?,
-        flannel::component(cluster, keys)?,
-        coredns::component(cluster),
-    ]);
+    let others =
+        [proxy::component(cluster, keys)?, flannel::component(cluster, keys)?, coredns::component(cluster)];
+    components.extend(others.map(|component| as_wished(cluster, component)));
     Ok(components)
 }
 

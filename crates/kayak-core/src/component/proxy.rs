@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Component, Env, Probe, Probes, Workload, flags};
 use crate::cluster::Cluster;
 use crate::kubeconfig;
-use crate::object::to_yaml;
+use crate::object::{merge, to_yaml};
 use crate::pki::{KeyStore, MissingKey};
 
 /// Its name.
@@ -18,7 +18,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
     let (secrets, config) = (Component::secret_dir(NAME), Component::config_dir(NAME));
     let command =
         flags(NAME, &[("config", &format!("{config}/config.yaml")), ("hostname-override", "$(NODE_NAME)")]);
-    let proxy_config = to_yaml(&json!({
+    let mut settings = json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "mode": "nftables",
@@ -30,15 +30,16 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
         "nodePortAddresses": ["primary"],
         // Zero leaves the kernel's values: they belong to the machine.
         "conntrack": { "maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s" },
-    }));
+    });
+    merge(&mut settings, &cluster.config.components.kube_proxy.config);
     let health = Some(Probe::Http("/livez", 10256, Some("127.0.0.1")));
     Ok(Component {
         secrets: BTreeMap::from([(
             "kubeconfig",
             kubeconfig::embedded(cluster.name(), &Cluster::local_api_url(), keys, NAME)?,
         )]),
-        config: BTreeMap::from([("config.yaml", proxy_config)]),
-        env: vec![Env("NODE_NAME", "spec.nodeName")],
+        config: BTreeMap::from([("config.yaml", to_yaml(&settings))]),
+        env: vec![Env::Field("NODE_NAME", "spec.nodeName")],
         probes: Probes {
             startup: Some(Probe::Http("/healthz", 10256, Some("127.0.0.1"))),
             ready: None,

@@ -27,7 +27,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
             ("ca.crt", Secret::new(keys.ca(Authority::Kubernetes)?.to_owned())),
             ("front-proxy-ca.crt", Secret::new(keys.ca(Authority::FrontProxy)?.to_owned())),
         ]),
-        env: vec![Env("POD_UID", "metadata.uid")],
+        env: vec![Env::Field("POD_UID", "metadata.uid")],
         probes: instance_probes(NAME, PORT, NAME, "/healthz", "/healthz"),
         ..Component::new(
             NAME,

@@ -9,7 +9,7 @@ use kayak_core::plan::{ApiSeen, Edit, ObjectSeen};
 use kube::api::{Api, DynamicObject, ListParams, Patch};
 use serde_json::Value;
 
-use super::{ApiError, Manner, PARALLEL, conflict, handle, params, resource};
+use super::{ApiError, Manner, PARALLEL, conflict, handle, params, resource, taints};
 
 /// Looks at every wished object, and for those that kayak made once and that are no longer wished.
 pub async fn look(client: &kube::Client, objects: &[Object]) -> Result<ApiSeen, ApiError> {
@@ -27,7 +27,8 @@ async fn look_at(client: &kube::Client, wished: &Object) -> Result<(ObjectId, Ob
         return Ok((id, ObjectSeen::Missing));
     };
     let live = significant(live);
-    let (mut object, mut edits) = (wished.clone(), Vec::new());
+    let (mut object, taints) = taints::split(wished);
+    let mut edits = Vec::new();
     let params = params(Manner::of(&id), true);
     // Once more without the fields in conflict; a second conflict would be a new edit.
     let applied = loop {
@@ -42,7 +43,8 @@ async fn look_at(client: &kube::Client, wished: &Object) -> Result<(ObjectId, Ob
             }
         }
     };
-    let changes = fields::changes(&live, &applied, wished.is_secret());
+    let mut changes = fields::changes(&live, &applied, wished.is_secret());
+    changes.extend(taints::change(&live, &taints));
     Ok((id, judge(wished, &live, changes, edits)))
 }
 
