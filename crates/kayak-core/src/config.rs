@@ -7,16 +7,25 @@ use ipnet::{IpNet, Ipv4Net};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod check;
 mod components;
+mod document;
+mod explain;
+mod finding;
 mod nodes;
+mod path;
 mod quantity;
+mod read;
+mod schema;
 
 pub use components::{
     Amounts, Components, DnsSettings, Environment, ExtraArgs, FlagValue, Kubelet, Overrides, ProxySettings,
     Resources, Scalar,
 };
+pub use finding::{ConfigError, Finding, Place};
 pub use nodes::{MountSettings, NodeSettings, Taint, TaintEffect};
 pub use quantity::{NoQuantity, Quantity};
+pub use schema::schema;
 
 /// How a range of IPv4 addresses is written, as a regular expression.
 const IPV4_RANGE: &str = r"^(\d{1,3}\.){3}\d{1,3}/\d{1,2}$";
@@ -135,61 +144,41 @@ const fn net(octets: [u8; 4], prefix: u8) -> Ipv4Net {
     Ipv4Net::new_assert(std::net::Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]), prefix)
 }
 
-/// Why a configuration is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// Not YAML, a field nobody knows, or a value of the wrong type.
-    #[error("the configuration cannot be read:\n{0}")]
-    Syntax(String),
-    /// Well-formed but impossible; every problem is listed.
-    #[error("the configuration cannot work:\n  - {}", .0.join("\n  - "))]
-    Invalid(Vec<String>),
-}
-
 impl Config {
-    /// Reads the text of a `cluster.yaml` and validates it.
+    /// Reads the text of a `cluster.yaml` and validates it. All that is wrong is told at once.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
-        if text.lines().all(blank) {
-            return Ok(Self::default());
-        }
-        let config: Self = serde_saphyr::from_str(text).map_err(|e| ConfigError::Syntax(e.to_string()))?;
-        config.validated()
+        let refused = |findings| ConfigError { file: None, findings };
+        let mut document = document::parse(text).map_err(|finding| refused(vec![finding]))?;
+        let (mut findings, mut removed) = (Vec::new(), Vec::new());
+        // What does not fit is taken out, and the rest is read again.
+        let config = loop {
+            match Self::deserialize(&document) {
+                Ok(config) => break config,
+                Err(misfit) => {
+                    // What lacks only what was taken out was told of.
+                    if !removed.iter().any(|path| Some(path) == misfit.missing().as_ref()) {
+                        findings.push(explain::misfit(&misfit, &document, text));
+                    }
+                    document.remove(&misfit.path.0);
+                    removed.push(misfit.path);
+                }
+            }
+        };
+        // What was taken out is not there to be judged, and what stands in for it is not the owner's.
+        let all_read = findings.is_empty();
+        let problems = check::problems(&config).into_iter();
+        let problems = problems
+            .filter(|problem| all_read || problem.paths.iter().all(|path| document.find(&path.0).is_some()));
+        findings.extend(problems.map(|problem| explain::problem(problem, Some((&document, text)))));
+        findings.sort_by_key(|finding| finding.place.as_ref().map(|place| (place.line, place.column)));
+        if findings.is_empty() { Ok(config) } else { Err(refused(findings)) }
     }
 
     /// Returns the configuration if a cluster can be made of it.
     pub fn validated(self) -> Result<Self, ConfigError> {
-        let problems = self.problems();
-        if problems.is_empty() { Ok(self) } else { Err(ConfigError::Invalid(problems)) }
-    }
-
-    /// Lists everything that makes the configuration impossible.
-    fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        if let Err(problem) = cluster_name(&self.name) {
-            problems.push(problem);
-        }
-        let n = &self.network;
-        let ranges = [("nodes", n.nodes), ("pods", n.pods), ("services", n.services)];
-        for (i, (left, a)) in ranges.iter().enumerate() {
-            for (right, b) in &ranges[i + 1..] {
-                if a.contains(b) || b.contains(a) {
-                    problems.push(format!("`network.{left}: {a}` and `network.{right}: {b}` overlap"));
-                }
-            }
-        }
-        for (field, range, longest) in
-            [("nodes", n.nodes, 28), ("pods", n.pods, 23), ("services", n.services, 28)]
-        {
-            if range.prefix_len() > longest {
-                problems.push(format!("`network.{field}: {range}` is too small: at most /{longest}"));
-            }
-            if range.trunc() != range {
-                problems
-                    .push(format!("`network.{field}: {range}` has host bits set: write {}", range.trunc()));
-            }
-        }
-        problems
+        let problems = check::problems(&self).into_iter();
+        let findings: Vec<_> = problems.map(|problem| explain::problem(problem, None)).collect();
+        if findings.is_empty() { Ok(self) } else { Err(ConfigError { file: None, findings }) }
     }
 }
 
@@ -212,25 +201,4 @@ impl Network {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_empty_file_is_the_default_cluster() {
-        assert_eq!(Config::parse("# nothing\n").unwrap(), Config::default());
-    }
-
-    #[test]
-    fn an_unknown_field_is_refused_with_its_place() {
-        let error = Config::parse("network:\n  egres: false\n").unwrap_err().to_string();
-        assert!(error.contains("egres") && error.contains('2'), "{error}");
-    }
-
-    #[test]
-    fn every_problem_is_listed_at_once() {
-        let error =
-            Config::parse("name: A\nnetwork:\n  pods: 10.96.0.0/16\n  nodes: 10.1.2.3/24\n").unwrap_err();
-        let ConfigError::Invalid(problems) = error else { panic!("{error}") };
-        assert_eq!(problems.len(), 3, "{problems:?}");
-    }
-}
+mod tests;

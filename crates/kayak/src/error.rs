@@ -59,7 +59,10 @@ impl CommandError {
 
     /// Prints the error, its causes and its hints, and returns the exit code.
     pub fn print(&self) -> ExitCode {
-        report::error(&self.source.to_string());
+        match self.source.downcast_ref::<ConfigError>() {
+            Some(error) => report::findings(error),
+            None => report::error(&self.source.to_string()),
+        }
         let mut cause = self.source.source();
         while let Some(error) = cause {
             report::cause(&error.to_string());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anstream::{eprintln, println};
 use indicatif::{ProgressBar, ProgressStyle};
 use kayak_bundle::BuildEvent;
+use kayak_core::config::ConfigError;
 use kayak_core::plan::PhaseId;
 use kayak_engine::event::Event;
 use owo_colors::OwoColorize as _;
@@ -41,6 +42,28 @@ pub fn init_logging(verbose: u8) {
 /// Prints the head line of an error.
 pub fn error(message: &str) {
     eprintln!("{} {message}", "error:".red().bold());
+}
+
+/// Prints everything that is wrong with a configuration, each with the line it is in.
+pub fn findings(found: &ConfigError) {
+    let count = match found.findings.len() {
+        1 => "the configuration cannot work".to_owned(),
+        count => format!("the configuration cannot work, for {count} reasons"),
+    };
+    error(&count);
+    for finding in &found.findings {
+        eprintln!("\n{} {}", format!("{}:", found.location(finding)).bold(), finding.message);
+        if let Some(place) = &finding.place {
+            let number = place.line.to_string();
+            let (text, margin) = (place.text.replace('\t', " "), " ".repeat(number.len()));
+            eprintln!("  {} {text}", format!("{number} |").dimmed());
+            let caret = " ".repeat(place.column - 1) + &"^".repeat(place.length);
+            eprintln!("  {} {}", format!("{margin} |").dimmed(), caret.red().bold());
+        }
+        if let Some(hint) = &finding.hint {
+            eprintln!("  {hint}");
+        }
+    }
 }
 
 /// Prints one cause of an error.

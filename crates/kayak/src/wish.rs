@@ -71,18 +71,20 @@ impl ConfigArgs {
     /// Reads the file; without one, finds what the cluster was last brought up with, or takes the
     /// defaults. `--cluster` names it either way.
     pub async fn load(&self, cx: &Context) -> Result<Wish, CommandError> {
-        let text = match &self.config {
-            Some(path) => read(path).map_err(CommandError::of_usage)?,
-            None => stored(cx).await?.map(|stored| stored.text).unwrap_or_default(),
-        };
-        Wish::parse(cx, text)
+        if let Some(path) = &self.config {
+            return Wish::parse(cx, read(path).map_err(CommandError::of_usage)?, path.as_str());
+        }
+        match stored(cx).await? {
+            Some(Stored { text, place }) => Wish::parse(cx, text, &place),
+            None => Wish::parse(cx, String::new(), "the defaults"),
+        }
     }
 }
 
 impl Wish {
-    /// Reads a configuration. Where a cluster was named, it is the one that is meant.
-    pub fn parse(cx: &Context, text: String) -> Result<Self, CommandError> {
-        let mut config = Config::parse(&text)?;
+    /// Reads a configuration that was found in a place. Where a cluster was named, it is the one meant.
+    pub fn parse(cx: &Context, text: String, place: &str) -> Result<Self, CommandError> {
+        let mut config = Config::parse(&text).map_err(|error| error.in_file(place))?;
         if let Some(name) = &cx.cluster {
             config.name.clone_from(name);
         }

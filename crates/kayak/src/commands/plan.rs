@@ -144,7 +144,7 @@ impl PlanFile {
             return Err(CommandError::usage(format!("the plan is for cluster `{}`", self.cluster)));
         }
         let cx = Context::new(cx.output, Some(self.cluster.clone()));
-        Wish::parse(&cx, self.source.clone())
+        Wish::parse(&cx, self.source.clone(), "the plan")
     }
 
     /// Refuses where something else is found than what was planned for.

@@ -1,0 +1,88 @@
+use super::*;
+
+fn refused(text: &str) -> ConfigError {
+    Config::parse(text).unwrap_err()
+}
+
+/// What is found, each as `line:column message (hint)`.
+fn findings(text: &str) -> Vec<String> {
+    let line = |finding: &Finding| {
+        let at = finding.place.as_ref().map_or("nowhere".into(), |p| format!("{}:{}", p.line, p.column));
+        format!("{at} {} ({})", finding.message, finding.hint.as_deref().unwrap_or_default())
+    };
+    refused(text).findings.iter().map(line).collect()
+}
+
+#[test]
+fn an_empty_file_is_the_default_cluster() {
+    assert_eq!(Config::parse("# nothing\n").unwrap(), Config::default());
+    assert_eq!(Config::parse("network:\npki: {}\n").unwrap(), Config::default());
+}
+
+#[test]
+fn an_unknown_setting_is_pointed_at_and_the_nearest_named() {
+    let error = refused("name: lab\nnetwork:\n  egres: false\n").in_file("cluster.yaml");
+    let [finding] = error.findings.as_slice() else { panic!("{error}") };
+    assert_eq!(finding.path, "network.egres");
+    let place = finding.place.as_ref().unwrap();
+    assert_eq!((place.line, place.column, place.length), (3, 3, 5));
+    assert_eq!(place.text, "  egres: false");
+    assert_eq!(finding.hint.as_deref(), Some("did you mean `egress`?"));
+    assert_eq!(error.location(finding), "cluster.yaml:3:3");
+}
+
+#[test]
+fn every_finding_is_listed_at_once_in_the_order_of_the_file() {
+    insta::assert_snapshot!(findings(include_str!("tests/bad.yaml")).join("\n"));
+}
+
+#[test]
+fn a_file_that_is_no_yaml_is_refused_with_its_place() {
+    let found = findings("name: [home\nnetwork: {}\n");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with('1') || found[0].starts_with('2'), "{found:?}");
+    let found = findings("name: a\nname: b\n");
+    assert!(found[0].starts_with("2:1") && found[0].contains("name"), "{found:?}");
+}
+
+#[test]
+fn a_file_of_something_else_is_refused() {
+    for text in ["- a\n- b\n", "kayak\n", "5\n"] {
+        assert_eq!(findings(text).len(), 1, "{text}");
+    }
+}
+
+#[test]
+fn what_was_not_read_is_no_reason_for_more_findings() {
+    assert_eq!(findings("nodes: [{ name: [] }]\n").len(), 1);
+    assert_eq!(findings("nodes: [{ labels: { a: b } }]\n").len(), 1, "a name is lacking");
+}
+
+#[test]
+fn settings_that_cannot_be_together_are_shown_where_they_are_written() {
+    // The other range is a default, and not in the file.
+    let found = findings("network:\n  services: 10.244.0.0/16\n");
+    assert!(found[0].starts_with("2:13 "), "{found:?}");
+}
+
+#[test]
+fn a_configuration_without_a_file_is_judged_too() {
+    let error = Config { name: "Home".into(), ..Config::default() }.validated().unwrap_err();
+    assert_eq!((error.findings[0].path.as_str(), &error.findings[0].place), ("name", &None));
+}
+
+#[test]
+fn a_place_behind_an_anchor_is_where_it_is_used() {
+    let found = findings("api:\n  extraNames: [&name Home]\nname: *name\n");
+    assert!(found[0].starts_with("3:7 "), "{found:?}");
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let text = include_str!("tests/good.yaml");
+    let config = Config::parse(text).unwrap();
+    let written = serde_saphyr::to_string(&config).unwrap();
+    assert_eq!(Config::parse(&written).unwrap(), config);
+    let json = serde_json::to_string(&config).unwrap();
+    assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config);
+}
