@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::content::{self, Contents};
 use crate::part::Part;
 use crate::status::{Board, StatusError};
 use crate::supervise::Supervisor;
-use crate::{approver, front, pod_network, prepare, status};
+use crate::{address, approver, front, pod_network, prepare, status};
 
 const OPEN_FILES: u64 = 65_536;
 const SUBJECT: &str = "configuration";
@@ -151,6 +152,7 @@ async fn change(watch: &content::Watch, files: &[String], held: &Contents) -> Re
 struct Parts {
     board: Board,
     fronts: Part<Vec<Front>>,
+    address: Part<(IpAddr, Option<String>)>,
     pod_network: Part<(NodeConfig, Option<String>)>,
     approver: Part<(Option<String>, Option<String>)>,
     units: Supervisor,
@@ -161,6 +163,7 @@ impl Parts {
         Self {
             board: board.clone(),
             fronts: Part::new(),
+            address: Part::new(),
             pod_network: Part::new(),
             approver: Part::new(),
             units: Supervisor::new(board.clone()),
@@ -174,6 +177,9 @@ impl Parts {
         // Before anything else: from here on a client of the API waits instead of being refused.
         self.fronts.ensure(config.fronts.clone(), |fronts, tasks| front::start(fronts, board, tasks));
         prepare(config, board).await;
+        self.address.ensure((config.address, config.interface.clone()), |(address, link), tasks| {
+            tasks.spawn(watch_address(*address, link.clone(), board.clone()));
+        });
         let kubeconfig = held(&config.pod_network.kubeconfig);
         self.pod_network.ensure((config.clone(), kubeconfig), |(config, _), tasks| {
             tasks.spawn(pod_network::run(config.clone(), board.clone()));
@@ -185,9 +191,18 @@ impl Parts {
                 tasks.spawn(approver::run(kubeconfig.clone(), board.clone()));
             }
         });
+        // Units would take another address, or end.
+        if let Err(error) = address::appears(config.address).await {
+            tracing::error!("starting the units without waiting for the address: {}", chain(&error));
+        }
         self.units.apply(&config.units).await;
         std::future::pending().await
     }
+}
+
+async fn watch_address(address: IpAddr, link: Option<String>, board: Board) {
+    let Err(error) = address::follow(address, link.as_deref(), &board).await;
+    board.trouble("address", &format!("Whether the node has its address is unknown: {}.", chain(&error)));
 }
 
 /// Prepares the node; while that fails, the status says why.

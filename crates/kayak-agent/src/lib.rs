@@ -1,6 +1,7 @@
 //! What runs inside a node: PID 1, the agent that makes the container a node and keeps it one, and
 //! the small tools that control-plane containers start with.
 
+mod address;
 pub mod agent;
 mod appearance;
 mod approver;

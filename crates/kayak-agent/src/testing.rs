@@ -41,6 +41,7 @@ pub(crate) fn node_config() -> NodeConfig {
         cluster: "test".into(),
         name: "cp-1".into(),
         address: IpAddr::from([10, 0, 0, 2]),
+        interface: None,
         hosts: [].into(),
         nameservers: vec![],
         sysctls: [].into(),

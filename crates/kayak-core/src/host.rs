@@ -92,6 +92,7 @@ fn config(cluster: &Cluster, node: &Node) -> NodeConfig {
         cluster: cluster.name().into(),
         name: node.name.clone(),
         address: IpAddr::V4(node.address),
+        interface: None,
         hosts: cluster.nodes.iter().map(|n| (n.name.clone(), IpAddr::V4(n.address))).collect(),
         nameservers: cluster.nameservers.clone(),
         sysctls: sysctls(),

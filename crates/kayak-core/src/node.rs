@@ -35,6 +35,8 @@ pub struct NodeConfig {
     pub name: String,
     /// The address the node is reached at by other nodes and clients.
     pub address: IpAddr,
+    /// The link that has the address, where one was named: units wait until it does.
+    pub interface: Option<String>,
     /// Lines of `/etc/hosts` beyond localhost: name to address, this node's own included.
     pub hosts: BTreeMap<String, IpAddr>,
     /// Name servers outside the cluster, already free of loopback addresses; empty without egress.
