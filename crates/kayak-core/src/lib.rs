@@ -19,3 +19,4 @@ pub mod person;
 pub mod pki;
 pub mod plan;
 pub mod pods;
+pub mod preflight;
