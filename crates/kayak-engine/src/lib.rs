@@ -11,6 +11,7 @@ pub mod execute;
 pub mod images;
 pub mod keystore;
 pub mod observe;
+pub mod preflight;
 pub mod rollout;
 pub mod status;
 pub mod store;

@@ -80,13 +80,8 @@ impl Host {
     pub(crate) fn look() -> Result<Self, LocalError> {
         let path = Utf8Path::new("/proc/self/status");
         let status = std::fs::read_to_string(path).map_err(LocalError::read(path))?;
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-        let capabilities = bounding_set(&status);
-        let open_files = match limit.maximum {
-            // Only who has this capability may go beyond the hard limit.
-            Some(limit) if !capabilities.contains(&"CAP_SYS_RESOURCE") => limit.min(OPEN_FILES),
-            _ => OPEN_FILES,
-        };
+        let capabilities = capabilities(&status, "CapBnd:");
+        let open_files = open_files(&capabilities);
         let optional = OPTIONAL.iter().map(|(path, _)| *path);
         Ok(Self {
             capabilities,
@@ -96,8 +91,18 @@ impl Host {
     }
 }
 
-fn bounding_set(status: &str) -> Vec<&'static str> {
-    let set = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+/// Returns how many files a process may open that has these capabilities.
+pub(crate) fn open_files(capabilities: &[&str]) -> u64 {
+    match rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum {
+        // Only who has this capability may go beyond the hard limit.
+        Some(limit) if !capabilities.contains(&"CAP_SYS_RESOURCE") => limit.min(OPEN_FILES),
+        _ => OPEN_FILES,
+    }
+}
+
+/// Reads a set of capabilities from a process's status, such as `CapBnd:`.
+pub(crate) fn capabilities(status: &str, set: &str) -> Vec<&'static str> {
+    let set = status.lines().find_map(|line| line.strip_prefix(set));
     let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or_default();
     let numbered = CAPABILITIES.iter().enumerate();
     numbered.filter(|(number, _)| set & 1 << number != 0).map(|(_, name)| *name).collect()
@@ -197,11 +202,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bounding_set_is_read_by_numbers() {
-        let all_but_resource = bounding_set("CapEff:\t0\nCapBnd:\t000001fffeffffff\n");
+    fn capabilities_are_read_by_numbers() {
+        let all_but_resource = capabilities("CapEff:\t0\nCapBnd:\t000001fffeffffff\n", "CapBnd:");
         assert_eq!(all_but_resource.len(), 40);
         assert!(!all_but_resource.contains(&"CAP_SYS_RESOURCE"));
-        assert_eq!(bounding_set("CapBnd:\t0000000000200001"), ["CAP_CHOWN", "CAP_SYS_ADMIN"]);
+        assert_eq!(capabilities("CapBnd:\t0000000000200001", "CapBnd:"), ["CAP_CHOWN", "CAP_SYS_ADMIN"]);
     }
 
     #[test]
