@@ -42,6 +42,7 @@ enum Command {
     Enable(commands::enable::EnableArgs),
     /// Let the machine not start the cluster at boot any more; what runs goes on running
     Disable,
+    Preflight(commands::preflight::PreflightArgs),
     Down(commands::down::DownArgs),
     Render(commands::render::RenderArgs),
     Start(commands::start::StartArgs),
@@ -86,6 +87,7 @@ impl Cli {
             Command::Resume(args) => commands::resume::run(&cx, &args),
             Command::Enable(args) => commands::enable::run(&cx, &args),
             Command::Disable => commands::disable::run(&cx),
+            Command::Preflight(args) => commands::preflight::run(&cx, &args),
             Command::Down(args) => commands::down::run(&cx, &args),
             Command::Render(args) => commands::render::run(&cx, &args),
             Command::Start(args) => commands::start::run(&cx, &args),

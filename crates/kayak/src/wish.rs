@@ -91,9 +91,14 @@ impl Wish {
         Ok(Self { config: config.validated()?, source: text })
     }
 
+    /// Resolves the wish on this machine.
+    pub fn resolve(&self) -> Result<Cluster, CommandError> {
+        Ok(Cluster::resolve(self.config.clone(), &self.source, images()?, &machine_nameservers()))
+    }
+
     /// Renders the wish with the keys that a directory holds, completing them; writes nothing.
     pub fn render(&self, keys_in: &Utf8Path) -> Result<Rendering, CommandError> {
-        let cluster = Cluster::resolve(self.config.clone(), &self.source, images()?, &machine_nameservers());
+        let cluster = self.resolve()?;
         let mut keys = asset_dir::read_keys(keys_in)?;
         let now = time::OffsetDateTime::now_utc();
         let issued = keystore::ensure(&mut keys, &cluster, &given_cas(&self.config)?, now)?;

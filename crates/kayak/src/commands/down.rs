@@ -1,5 +1,6 @@
 use std::process::ExitCode;
 
+use super::preflight::require_root;
 use crate::boot::remove_units;
 use crate::context::{Context, block_on};
 use crate::error::CommandError;
@@ -14,6 +15,7 @@ pub struct DownArgs {
 }
 
 pub fn run(cx: &Context, args: &DownArgs) -> Result<ExitCode, CommandError> {
+    require_root()?;
     let name = cx.cluster_name_or("kayak")?;
     let question = format!("Remove cluster `{name}` with all its data, keys included?");
     if !args.yes && !report::confirm(&question) {

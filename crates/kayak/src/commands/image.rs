@@ -3,6 +3,7 @@ use std::process::ExitCode;
 use camino::Utf8PathBuf;
 use kayak_engine::images;
 
+use super::preflight::require_root;
 use crate::context::{Context, block_on};
 use crate::error::CommandError;
 use crate::report::{self, Output, Progress};
@@ -21,6 +22,7 @@ pub enum ImageCommand {
 }
 
 pub fn run(cx: &Context, command: ImageCommand) -> Result<ExitCode, CommandError> {
+    require_root()?;
     let ImageCommand::Load { archive, name } = command;
     let progress = Progress::new(cx.output);
     let cluster = cx.cluster_name()?;

@@ -3,6 +3,7 @@ use std::process::{Command, ExitCode};
 
 use kayak_core::assets::KUBECONFIG;
 
+use super::preflight::require_root;
 use crate::context::Context;
 use crate::error::CommandError;
 
@@ -16,6 +17,7 @@ pub struct KubectlArgs {
 }
 
 pub fn run(cx: &Context, args: &KubectlArgs) -> Result<ExitCode, CommandError> {
+    require_root()?;
     let name = cx.cluster_name()?;
     let source = prepare(cx, &name, &args.arguments)?.exec();
     Err(KubectlError::Run(source).into())

@@ -12,6 +12,7 @@ pub mod kubectl;
 pub mod node;
 pub mod phases;
 pub mod plan;
+pub mod preflight;
 pub mod render;
 pub mod resume;
 pub mod start;

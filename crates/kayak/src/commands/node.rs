@@ -4,6 +4,7 @@ use kayak_core::node::{BINARY, LOG_DIR};
 use kayak_engine::driver::{ExecIo, NodeId};
 use tokio::io::AsyncRead;
 
+use super::preflight::require_root;
 use crate::context::{Context, block_on};
 use crate::error::CommandError;
 
@@ -39,6 +40,7 @@ pub enum NodeCommand {
 }
 
 pub fn run(cx: &Context, command: NodeCommand) -> Result<ExitCode, CommandError> {
+    require_root()?;
     let words = |words: &[&str]| words.iter().map(|&w| w.to_owned()).collect::<Vec<_>>();
     match command {
         NodeCommand::Logs { node, unit, follow, tail } => {

@@ -7,8 +7,8 @@ use kayak_engine::cluster::ClusterHandle;
 use kayak_engine::event::Event;
 use kayak_engine::execute::Executor;
 
-use super::kubectl;
 use super::plan::{PlanFile, decide};
+use super::{kubectl, preflight};
 use crate::context::{Context, block_on};
 use crate::error::CommandError;
 use crate::report::{self, Output, Progress};
@@ -51,6 +51,10 @@ pub struct BringUpArgs {
     /// How long to wait for something that must happen before the next phase
     #[arg(long, default_value_t = 180, value_name = "SECONDS")]
     patience: u64,
+
+    /// Go on in spite of these errors of `kayak preflight`
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    ignore_preflight: Vec<String>,
 }
 
 fn phase(name: &str) -> Result<PhaseId, String> {
@@ -59,6 +63,7 @@ fn phase(name: &str) -> Result<PhaseId, String> {
 }
 
 pub fn run(cx: &Context, args: &UpArgs) -> Result<ExitCode, CommandError> {
+    preflight::require_root()?;
     let planned = args.plan.as_deref().map(PlanFile::read).transpose()?;
     let mut named = planned.as_ref().map_or_else(|| args.named.named(), |plan| plan.named.clone());
     let wish = match &planned {
@@ -88,6 +93,7 @@ pub struct Doing<'a> {
 /// Brings a rendered cluster up: what `up` and `start` have in common.
 pub fn bring_up(cx: &Context, rendering: Rendering, doing: &Doing<'_>) -> Result<ExitCode, CommandError> {
     let start = Instant::now();
+    preflight::check(cx, &rendering.assets.cluster, &doing.how.ignore_preflight)?;
     let progress = Progress::new(cx.output);
     let name = rendering.assets.cluster.name().to_owned();
     let _lock = cx.lock(&name)?;

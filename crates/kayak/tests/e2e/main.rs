@@ -17,6 +17,7 @@ mod inventory;
 mod nodes_can_be_looked_into;
 mod owners_word;
 mod pivot_is_seamless;
+mod preflight;
 mod refusals;
 mod workloads_run;
 
@@ -70,6 +71,11 @@ const SHARED: &[(&str, Scenario)] = &[
 /// Scenarios that bring up clusters of their own, after the shared one is gone.
 const ALONE: &[(&str, fn())] = &[
     ("refusals_touch_nothing", refusals::refusals_touch_nothing),
+    (
+        "preflight_lists_everything_and_touches_nothing",
+        preflight::preflight_lists_everything_and_touches_nothing,
+    ),
+    ("root_of_a_user_namespace_is_not_the_machines", preflight::root_of_a_user_namespace),
     ("an_edited_rendering_starts_as_edited", assets_by_hand::an_edited_rendering_starts_as_edited),
     ("a_gate_that_does_not_open_says_why", assets_by_hand::a_gate_that_does_not_open_says_why),
     ("the_bundle_travels_in_one_file", bundle_travels::the_bundle_travels_in_one_file),

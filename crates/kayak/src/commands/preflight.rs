@@ -1,0 +1,105 @@
+use std::process::ExitCode;
+
+use kayak_core::cluster::Cluster;
+use kayak_core::preflight::{Finding, Severity, findings};
+use kayak_engine::driver::{NodeId, NodeState};
+use kayak_engine::preflight::{is_root, look_at_machine};
+use serde_json::json;
+
+use crate::context::{Context, block_on};
+use crate::error::CommandError;
+use crate::report::{self, Output};
+use crate::wish::ConfigArgs;
+
+/// Tell whether a cluster can run on this machine, and what its owner should know; changes nothing
+///
+/// Lists errors, with which `kayak up` would refuse, warnings, and what could not be looked at.
+///
+/// Exit codes: 0 without errors, 1 with errors, 2 if command line or configuration are wrong.
+#[derive(clap::Args)]
+pub struct PreflightArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+pub fn run(cx: &Context, args: &PreflightArgs) -> Result<ExitCode, CommandError> {
+    let found = look(cx, &block_on(args.config.load(cx))?.resolve()?);
+    match cx.output {
+        Output::Json => report::json(&found)?,
+        Output::Text if found.is_empty() => report::note("nothing was found"),
+        Output::Text => {
+            for finding in &found {
+                report::data(&text(finding));
+            }
+        }
+    }
+    let bad = found.iter().any(|finding| finding.severity == Severity::Error);
+    Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Refuses to begin as somebody else than root, who would only be told of files that are not to be read.
+pub fn require_root() -> Result<(), CommandError> {
+    if is_root() {
+        return Ok(());
+    }
+    Err(CommandError::usage("only root can do this: clusters and their keys are root's")
+        .hint("run the same command by `sudo`; nothing was changed"))
+}
+
+/// Refuses a cluster that could not run on this machine, before anything is touched; tells what its
+/// owner should know. Where all nodes run already there is nothing to refuse.
+pub fn check(cx: &Context, cluster: &Cluster, ignored: &[String]) -> Result<(), CommandError> {
+    if all_run(cx, cluster) {
+        return Ok(());
+    }
+    let is_refused = |finding: &Finding| {
+        finding.severity == Severity::Error && !ignored.iter().any(|name| name == finding.name)
+    };
+    let (refused, told): (Vec<_>, Vec<_>) = look(cx, cluster).into_iter().partition(is_refused);
+    let told: Vec<_> = told.into_iter().filter(|finding| finding.severity != Severity::Unknown).collect();
+    let all: Vec<_> = refused.iter().chain(&told).collect();
+    if cx.output == Output::Json && !all.is_empty() {
+        report::json(&json!({ "event": "preflight", "findings": all }))?;
+    } else {
+        for finding in &told {
+            report::note(&text(finding));
+        }
+    }
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let list = refused.iter().map(text).collect::<Vec<_>>().join("\n");
+    let message = format!("cluster `{}` cannot run on this machine as it is:\n{list}", cluster.name());
+    Err(CommandError::usage(message)
+        .hint("nothing was changed; `--ignore-preflight NAME` goes on in spite of an error"))
+}
+
+fn look(cx: &Context, cluster: &Cluster) -> Vec<Finding> {
+    findings(cluster, &look_at_machine(cluster.name(), &cx.dirs))
+}
+
+/// What cannot be told of a node is told by those who need it to run.
+fn all_run(cx: &Context, cluster: &Cluster) -> bool {
+    let look = async {
+        let driver = cx.driver()?;
+        for node in &cluster.nodes {
+            let state = driver.state(&NodeId::new(cluster.name(), &node.name)).await?;
+            if !matches!(state, NodeState::Running { .. }) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    block_on(look).unwrap_or(false)
+}
+
+/// One finding in three lines.
+fn text(finding: &Finding) -> String {
+    let Finding { severity, name, found, matters, remedy } = finding;
+    let severity = match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Unknown => "unknown",
+    };
+    format!("  {severity} {name}: {found}\n    why: {matters}\n    do:  {remedy}")
+}
