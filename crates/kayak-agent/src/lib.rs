@@ -17,6 +17,7 @@ mod pod_network;
 pub mod pods;
 mod prepare;
 pub mod probe;
+pub mod sockets;
 pub mod status;
 mod supervise;
 mod tail;

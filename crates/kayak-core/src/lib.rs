@@ -20,3 +20,4 @@ pub mod pki;
 pub mod plan;
 pub mod pods;
 pub mod preflight;
+pub mod sockets;

@@ -11,6 +11,8 @@ mod question;
 mod recipe;
 mod unit;
 
+use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 
 use kayak_core::node::{LOG_DIR, Unit};
@@ -21,6 +23,7 @@ pub(crate) use backoff::Backoff;
 pub(crate) use log::Log;
 
 use crate::status::Board;
+use note::Note;
 use unit::Keeper;
 
 /// Where units leave traces.
@@ -49,6 +52,27 @@ impl Places {
     fn pipe(&self, unit: &Unit) -> PathBuf {
         self.runs.join(format!("{}.out", unit.name))
     }
+}
+
+/// Returns the processes of the units of this node, by id.
+pub(crate) fn noted() -> io::Result<BTreeMap<u32, String>> {
+    let mut units = BTreeMap::new();
+    let entries = match std::fs::read_dir(Places::of_node().runs) {
+        Ok(entries) => entries,
+        // No agent has started any yet.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(units),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        // Pipes lie there, too.
+        if entry.file_type()?.is_file()
+            && let Some((process, recipe)) = Note::new(entry.path()).process()?
+        {
+            units.insert(process.pid(), recipe.unit.name);
+        }
+    }
+    Ok(units)
 }
 
 /// A unit that is kept running as wished; without a wish it is stopped.

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
-use kayak_agent::{agent, init, instance, pods, probe, status};
+use kayak_agent::{agent, init, instance, pods, probe, sockets, status};
 use kayak_core::node::CONFIG_PATH;
 use kayak_core::pods::PodRow;
+use kayak_core::sockets::SocketRow;
 
 use crate::context::{Context, block_on};
 use crate::error::CommandError;
@@ -38,6 +39,9 @@ pub enum InsideCommand {
         #[arg(long, default_value_t = 0, value_name = "N")]
         tail: usize,
     },
+    /// List the sockets of this node that wait for anybody
+    #[command(hide = true)]
+    Sockets,
     /// Tell what the agent sees
     #[command(hide = true)]
     AgentStatus {
@@ -101,6 +105,10 @@ pub fn run(cx: &Context, command: InsideCommand) -> Result<ExitCode, CommandErro
             let rows = block_on(async { Ok(pods::list(tail).await?) })?;
             print(cx, &rows)?;
         }
+        InsideCommand::Sockets => {
+            let rows = block_on(async { Ok(sockets::list().await?) })?;
+            print_sockets(cx, &rows)?;
+        }
         InsideCommand::AgentStatus { follow: true } => {
             block_on(async { Ok(status::follow(tokio::io::stdout()).await?) })?;
         }
@@ -129,6 +137,28 @@ fn print(cx: &Context, pods: &[PodRow]) -> Result<(), CommandError> {
                 age(container.age_seconds),
                 container.image.clone(),
             ]);
+        }
+    }
+    report::table(&table);
+    Ok(())
+}
+
+fn print_sockets(cx: &Context, sockets: &[SocketRow]) -> Result<(), CommandError> {
+    if cx.output == Output::Json {
+        return Ok(report::json(&sockets)?);
+    }
+    let header = ["PROTOCOL", "ADDRESS", "PID", "PROGRAM", "OWNER"];
+    let mut table = vec![header.map(str::to_owned).to_vec()];
+    for socket in sockets {
+        let (protocol, address) = (socket.protocol.to_string(), socket.address.to_string());
+        let mut row = |[pid, program, owner]: [String; 3]| {
+            table.push(vec![protocol.clone(), address.clone(), pid, program, owner]);
+        };
+        if socket.processes.is_empty() {
+            row(["-", "-", "none of this node"].map(str::to_owned));
+        }
+        for process in &socket.processes {
+            row([process.pid.to_string(), process.program.clone(), process.owner.to_string()]);
         }
     }
     report::table(&table);

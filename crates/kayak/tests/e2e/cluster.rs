@@ -90,6 +90,12 @@ impl Cluster {
         eventually(&format!("kubectl {}", arguments.join(" ")), answer)
     }
 
+    /// When each container of the control plane was started.
+    pub fn containers_started(&self) -> String {
+        let path = "jsonpath={.items[*].status.containerStatuses[*].state.running.startedAt}";
+        self.kubectl(&["-n", "kube-system", "get", "pods", "-o", path])
+    }
+
     /// The directory of the cluster's assets.
     pub fn assets(&self) -> PathBuf {
         state().join(&self.name).join("assets")

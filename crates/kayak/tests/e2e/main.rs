@@ -14,6 +14,7 @@ mod control_plane_is_ordinary;
 mod cut_off;
 mod image;
 mod inventory;
+mod node_files_take_effect;
 mod nodes_can_be_looked_into;
 mod owners_word;
 mod pivot_is_seamless;
@@ -64,6 +65,12 @@ const SHARED: &[(&str, Scenario)] = &[
     ("a_plan_in_a_file_is_for_what_was_found", owners_word::a_plan_in_a_file_is_for_what_was_found),
     ("the_configuration_lives_in_the_cluster", owners_word::the_configuration_lives_in_the_cluster),
     ("images_of_the_bundle_are_pinned", nodes_can_be_looked_into::images_of_the_bundle_are_pinned),
+    (
+        "a_changed_kubelet_configuration_takes_effect",
+        node_files_take_effect::a_changed_kubelet_configuration_takes_effect,
+    ),
+    ("a_stopped_kubelet_is_noticed", node_files_take_effect::a_stopped_kubelet_is_noticed),
+    ("listeners_have_owners", node_files_take_effect::listeners_have_owners),
     ("supervised_units_come_back", nodes_can_be_looked_into::supervised_units_come_back),
     ("a_node_that_lost_power_comes_back", nodes_can_be_looked_into::a_node_that_lost_power_comes_back),
 ];

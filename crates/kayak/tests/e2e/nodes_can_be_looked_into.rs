@@ -2,9 +2,9 @@
 
 use crate::cluster::{Cluster, eventually};
 
-const CONTAINERD: &str = "/usr/local/bin/containerd";
-const KUBELET: &str = "/usr/local/bin/kubelet";
-const AGENT: &str = "/usr/bin/kayak agent";
+pub const CONTAINERD: &str = "/usr/local/bin/containerd";
+pub const KUBELET: &str = "/usr/local/bin/kubelet";
+pub const AGENT: &str = "/usr/bin/kayak agent";
 
 /// Stops the API server under the test's feet and looks at the node from the runtime.
 pub fn logs_and_pods_without_an_api(cluster: &Cluster) {
@@ -23,7 +23,7 @@ pub fn logs_and_pods_without_an_api(cluster: &Cluster) {
 }
 
 /// The oldest process of the node whose command line begins so; empty if there is none.
-fn process(cluster: &Cluster, command: &str) -> String {
+pub fn process(cluster: &Cluster, command: &str) -> String {
     let list = cluster.in_node(&["ps", "-o", "pid,args"]);
     let found = list.lines().find_map(|line| {
         let (pid, args) = line.trim().split_once(' ')?;
@@ -85,11 +85,7 @@ pub fn a_node_that_lost_power_comes_back(cluster: &Cluster) {
 
 /// containerd, kubelet and the agent itself end and come back; pods do not notice.
 pub fn supervised_units_come_back(cluster: &Cluster) {
-    let started = || {
-        let path = "jsonpath={.items[*].status.containerStatuses[*].state.running.startedAt}";
-        cluster.kubectl(&["-n", "kube-system", "get", "pods", "-o", path])
-    };
-    let before = started();
+    let before = cluster.containers_started();
     for unit in [CONTAINERD, KUBELET, AGENT] {
         let pid = process(cluster, unit);
         cluster.in_node(&["kill", "-KILL", &pid]);
@@ -101,5 +97,5 @@ pub fn supervised_units_come_back(cluster: &Cluster) {
     cluster.wait_for(&["get", "--raw", "/readyz"], |answer| answer == "ok");
     let ready = r#"jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
     cluster.wait_for(&["get", "node", "controller-0", "-o", ready], |status| status == "True");
-    assert_eq!(started(), before, "no container was started again");
+    assert_eq!(cluster.containers_started(), before, "no container was started again");
 }
