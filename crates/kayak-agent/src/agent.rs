@@ -15,7 +15,7 @@ use crate::content::{self, Contents};
 use crate::part::Part;
 use crate::status::{Board, StatusError};
 use crate::supervise::Supervisor;
-use crate::{address, approver, front, pod_network, prepare, status};
+use crate::{address, approver, front, kubelet_certificate, pod_network, prepare, status};
 
 const OPEN_FILES: u64 = 65_536;
 const SUBJECT: &str = "configuration";
@@ -154,7 +154,9 @@ struct Parts {
     fronts: Part<Vec<Front>>,
     address: Part<(IpAddr, Option<String>)>,
     pod_network: Part<(NodeConfig, Option<String>)>,
-    approver: Part<(Option<String>, Option<String>)>,
+    kubelet_certificate: Part<()>,
+    /// What controllers do for the cluster.
+    controller: Part<(String, Option<String>, Option<String>)>,
     units: Supervisor,
 }
 
@@ -165,7 +167,8 @@ impl Parts {
             fronts: Part::new(),
             address: Part::new(),
             pod_network: Part::new(),
-            approver: Part::new(),
+            kubelet_certificate: Part::new(),
+            controller: Part::new(),
             units: Supervisor::new(board.clone()),
         }
     }
@@ -184,9 +187,12 @@ impl Parts {
         self.pod_network.ensure((config.clone(), kubeconfig), |(config, _), tasks| {
             tasks.spawn(pod_network::run(config.clone(), board.clone()));
         });
+        self.kubelet_certificate.ensure((), |(), tasks| {
+            tasks.spawn(kubelet_certificate::run(board.clone()));
+        });
         let kubeconfig = config.approver_kubeconfig.clone();
         let content = kubeconfig.as_ref().and_then(held);
-        self.approver.ensure((kubeconfig, content), |(kubeconfig, _), tasks| {
+        self.controller.ensure((config.name.clone(), kubeconfig, content), |(_, kubeconfig, _), tasks| {
             if let Some(kubeconfig) = kubeconfig {
                 tasks.spawn(approver::run(kubeconfig.clone(), board.clone()));
             }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::core::Status;
 use kube::runtime::watcher;
 
 use crate::appearance;
@@ -41,18 +42,41 @@ pub(crate) enum ClusterError {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
     /// It said so. kube's own message has the whole answer in it.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{message}")]
+    Refused { code: u16, message: String },
     #[error(transparent)]
     Request(Box<kube::Error>),
     #[error(transparent)]
     Watch(Box<watcher::Error>),
 }
 
+impl ApiError {
+    /// Whether the API has forgotten what a watch saw last. The watch begins anew by itself.
+    pub(crate) fn is_expired(&self) -> bool {
+        matches!(self, Self::Refused { code: 410, .. })
+    }
+
+    /// Whether that happens whenever a control plane comes or goes: nobody answers, or what gives the
+    /// right is not there yet.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Refused { code, .. } => matches!(code, 403 | 410 | 429 | 500..),
+            Self::Request(_) => true,
+            Self::Watch(_) => false,
+        }
+    }
+}
+
+impl From<Status> for ApiError {
+    fn from(status: Status) -> Self {
+        Self::Refused { code: status.code, message: status.message }
+    }
+}
+
 impl From<kube::Error> for ApiError {
     fn from(error: kube::Error) -> Self {
         match error {
-            kube::Error::Api(status) => Self::Refused(status.message),
+            kube::Error::Api(status) => (*status).into(),
             other => Self::Request(Box::new(other)),
         }
     }
@@ -63,7 +87,7 @@ impl From<watcher::Error> for ApiError {
         use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
         match error {
             InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => error.into(),
-            WatchError(status) => Self::Refused(status.message),
+            WatchError(status) => (*status).into(),
             other @ watcher::Error::NoResourceVersion => Self::Watch(Box::new(other)),
         }
     }

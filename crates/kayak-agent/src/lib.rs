@@ -12,6 +12,7 @@ mod front;
 mod https;
 pub mod init;
 pub mod instance;
+mod kubelet_certificate;
 mod part;
 mod pod_network;
 pub mod pods;

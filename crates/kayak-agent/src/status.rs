@@ -1,5 +1,6 @@
 //! What the agent sees, told to whoever connects to its socket.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -62,16 +63,32 @@ impl Board {
 
     /// States what is wrong with `subject`, in place of what was said before.
     pub(crate) fn trouble(&self, subject: &str, sentence: &str) {
+        if self.state_trouble(subject, sentence) {
+            tracing::warn!(subject, "{sentence}");
+        }
+    }
+
+    /// States what is wrong, but everyday life while a control plane comes and goes.
+    pub(crate) fn passing_trouble(&self, subject: &str, sentence: &str) {
+        if self.state_trouble(subject, sentence) {
+            tracing::info!(subject, "{sentence}");
+        }
+    }
+
+    /// Returns whether it was not known.
+    fn state_trouble(&self, subject: &str, sentence: &str) -> bool {
+        let mut news = false;
         self.change(|state| {
             let known = state.subjects.iter().position(|known| known == subject);
             if known.is_some_and(|at| state.status.troubles[at] == sentence) {
                 return;
             }
-            tracing::warn!(subject, "{sentence}");
+            news = true;
             state.forget(known);
             state.subjects.push(subject.to_owned());
             state.status.troubles.push(sentence.to_owned());
         });
+        news
     }
 
     /// Takes back what was said about `subject`.
@@ -132,6 +149,17 @@ impl Board {
     pub(crate) async fn wait(&self, wished: impl Fn(&Status) -> bool) -> Status {
         let mut receiver = self.state.subscribe();
         receiver.wait_for(|state| wished(&state.status)).await.unwrap().status.clone()
+    }
+
+    /// Waits until the instances are as wished, and returns them.
+    pub(crate) async fn fronts(
+        &self,
+        wished: impl Fn(&BTreeMap<String, Vec<InstanceStatus>>) -> bool,
+    ) -> BTreeMap<String, Vec<InstanceStatus>> {
+        let mut receiver = self.state.subscribe();
+        // It fails only when the board is gone, which `self` rules out.
+        let state = receiver.wait_for(|state| wished(&state.status.fronts)).await;
+        state.map(|state| state.status.fronts.clone()).unwrap_or_default()
     }
 
     /// Waits until the unit is ready.

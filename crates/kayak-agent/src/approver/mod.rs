@@ -45,12 +45,28 @@ enum ApproverError {
     Ended,
 }
 
+impl ApproverError {
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Requests(error) | Self::Nodes(error) | Self::Decide { source: error, .. } => {
+                error.is_passing()
+            }
+            Self::Cluster(_) | Self::Ended => false,
+        }
+    }
+}
+
 /// Approves for ever.
 pub(crate) async fn run(kubeconfig: String, board: Board) {
     loop {
         let Err(error) = follow(&kubeconfig, &board).await;
         let because = chain(&error);
-        board.trouble(SUBJECT, &format!("Serving certificates of kubelets cannot be approved: {because}."));
+        let sentence = format!("Serving certificates of kubelets cannot be approved: {because}.");
+        if error.is_passing() {
+            board.passing_trouble(SUBJECT, &sentence);
+        } else {
+            board.trouble(SUBJECT, &sentence);
+        }
         tokio::time::sleep(RETRY).await;
     }
 }
@@ -68,12 +84,19 @@ async fn follow(kubeconfig: &str, board: &Board) -> Result<Infallible, ApproverE
         tokio::select! {
             event = incoming.next() => {
                 let event = event.ok_or(ApproverError::Ended)?;
-                desk.take_in(event.map_err(|e| ApproverError::Requests(e.into()))?);
+                match event.map_err(ApiError::from) {
+                    Ok(event) => desk.take_in(event),
+                    Err(error) if error.is_expired() => tracing::debug!("{}", chain(&error)),
+                    Err(error) => return Err(ApproverError::Requests(error)),
+                }
             }
             map = maps.next() => {
                 let map = map.ok_or(ApproverError::Ended)?;
-                let map = map.map_err(|e| ApproverError::Nodes(e.into()))?;
-                desk.nodes = Some(map.and_then(|map| map.data).unwrap_or_default());
+                match map.map_err(ApiError::from) {
+                    Ok(map) => desk.nodes = Some(map.and_then(|map| map.data).unwrap_or_default()),
+                    Err(error) if error.is_expired() => tracing::debug!("{}", chain(&error)),
+                    Err(error) => return Err(ApproverError::Nodes(error)),
+                }
             }
         }
         desk.decide().await?;

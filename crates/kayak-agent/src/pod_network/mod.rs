@@ -61,7 +61,13 @@ pub(crate) async fn run(config: NodeConfig, board: Board) {
     loop {
         let Err(error) = follow(&config, &board).await;
         let because = chain(&error);
-        board.trouble(SUBJECT, &format!("The node's pod ranges are unknown: {because}."));
+        let sentence = format!("The node's pod ranges are unknown: {because}.");
+        match &error {
+            PodNetworkError::Watch { source, .. } if source.is_passing() => {
+                board.passing_trouble(SUBJECT, &sentence);
+            }
+            _ => board.trouble(SUBJECT, &sentence),
+        }
         tokio::time::sleep(RETRY).await;
     }
 }
@@ -71,8 +77,14 @@ async fn follow(config: &NodeConfig, board: &Board) -> Result<Infallible, PodNet
     let nodes: Api<Node> = Api::all(client);
     let mut states = pin!(watcher::watch_object(nodes, &config.name));
     while let Some(state) = states.next().await {
-        let node = state
-            .map_err(|source| PodNetworkError::Watch { name: config.name.clone(), source: source.into() })?;
+        let node = match state.map_err(ApiError::from) {
+            Ok(node) => node,
+            Err(error) if error.is_expired() => {
+                tracing::debug!("{}", chain(&error));
+                continue;
+            }
+            Err(source) => return Err(PodNetworkError::Watch { name: config.name.clone(), source }),
+        };
         board.mended(SUBJECT);
         let ranges = pod_ranges(node.as_ref())?;
         if !ranges.is_empty() {
