@@ -15,7 +15,7 @@ use crate::content::{self, Contents};
 use crate::part::Part;
 use crate::status::{Board, StatusError};
 use crate::supervise::Supervisor;
-use crate::{address, approver, front, kubelet_certificate, pod_network, prepare, status};
+use crate::{address, approver, front, kubelet_certificate, leases, pod_network, prepare, status};
 
 const OPEN_FILES: u64 = 65_536;
 const SUBJECT: &str = "configuration";
@@ -192,9 +192,10 @@ impl Parts {
         });
         let kubeconfig = config.approver_kubeconfig.clone();
         let content = kubeconfig.as_ref().and_then(held);
-        self.controller.ensure((config.name.clone(), kubeconfig, content), |(_, kubeconfig, _), tasks| {
+        self.controller.ensure((config.name.clone(), kubeconfig, content), |(name, kubeconfig, _), tasks| {
             if let Some(kubeconfig) = kubeconfig {
                 tasks.spawn(approver::run(kubeconfig.clone(), board.clone()));
+                tasks.spawn(leases::run(kubeconfig.clone(), name.clone(), board.clone()));
             }
         });
         // Units would take another address, or end.

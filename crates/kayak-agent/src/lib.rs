@@ -13,6 +13,7 @@ mod https;
 pub mod init;
 pub mod instance;
 mod kubelet_certificate;
+mod leases;
 mod part;
 mod pod_network;
 pub mod pods;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cluster::{API_PORT, Cluster, Node};
+use crate::component::{controller_manager, scheduler};
 use crate::form::CONTROLLER_LABEL;
 use crate::object::{Object, ObjectId};
 
@@ -90,7 +91,10 @@ pub fn rights() -> Vec<Object> {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "Role",
             "metadata": { "name": "kayak:agent", "namespace": "kube-system" },
-            "rules": [{ "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [NODES_CONFIG_MAP], "verbs": ["get", "list", "watch"] }],
+            "rules": [
+                { "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [NODES_CONFIG_MAP], "verbs": ["get", "list", "watch"] },
+                { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ELECTED, "verbs": ["get", "update"] },
+            ],
         })),
         object(json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -102,6 +106,10 @@ pub fn rights() -> Vec<Object> {
     ]
     .into()
 }
+
+/// The components of which one instance leads, by the lease in `kube-system` that has their name. An
+/// agent takes it from an instance that died on its node.
+pub const ELECTED: [&str; 2] = [controller_manager::NAME, scheduler::NAME];
 
 /// The ConfigMap in `kube-system` that names every node's addresses: node name to a comma-separated list.
 pub const NODES_CONFIG_MAP: &str = "kayak-nodes";

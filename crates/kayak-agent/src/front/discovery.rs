@@ -43,7 +43,7 @@ type ByComponent = BTreeMap<String, Vec<Found>>;
 
 /// Why it is not known what runs.
 #[derive(Debug, thiserror::Error)]
-enum DiscoveryError {
+pub(crate) enum DiscoveryError {
     #[error("failed to wait for the runtime's socket")]
     Wait(#[source] std::io::Error),
     #[error(transparent)]
@@ -110,6 +110,12 @@ async fn listen(mut runtime: RuntimeClient, happened: &Notify) -> Result<Infalli
         happened.notify_one();
     }
     Err(DiscoveryError::Ended)
+}
+
+/// Lists the control plane's containers that run now.
+pub(crate) async fn running_containers() -> Result<Vec<Container>, DiscoveryError> {
+    let mut runtime = kayak_cri::connect(CRI_SOCKET).await.map_err(DiscoveryError::Connect)?;
+    list(&mut runtime).await
 }
 
 async fn list(runtime: &mut RuntimeClient) -> Result<Vec<Container>, DiscoveryError> {

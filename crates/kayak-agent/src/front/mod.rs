@@ -26,6 +26,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::status::{Board, FRONT};
 use discovery::Found;
+pub(crate) use discovery::{DiscoveryError, running_containers};
 use pool::Pool;
 use prober::{Prober, Trust};
 
