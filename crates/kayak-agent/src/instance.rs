@@ -17,8 +17,8 @@ use crate::tls::{Identity, TlsError, client_config};
 
 /// The variable with the UID of the pod this runs in.
 const POD_UID: &str = "POD_UID";
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// A question that is refused costs next to nothing, and everything else waits for the answer.
+const PAUSE: Duration = Duration::from_millis(100);
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// Longer than the agent holds a connection while no API server is ready.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -108,7 +108,6 @@ fn wait_for(awaited: &Awaited) -> Result<(), InstanceError> {
     let (server_name, address, path) = endpoint(url).ok_or_else(|| InstanceError::Url(url.clone()))?;
     let tls = Arc::new(client_config(&awaited.ca, awaited.identity.as_ref()).map_err(InstanceError::Tls)?);
     let request = https::Request { address, server_name, path, timeout: ANSWER_WITHIN };
-    let mut pause = FIRST_PAUSE;
     let mut reported = Instant::now();
     loop {
         let because = match https::get(Arc::clone(&tls), &request) {
@@ -120,8 +119,7 @@ fn wait_for(awaited: &Awaited) -> Result<(), InstanceError> {
             tracing::warn!("waiting for {url}: {because}");
             reported = Instant::now();
         }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        std::thread::sleep(PAUSE);
     }
 }
 

@@ -22,8 +22,9 @@ pub const TEMPORARY: &str = "temporary-";
 /// What pods of one component may differ in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// Read from a file by the kubelet until the pivot. It may refer to no other object, and
-    /// requests nothing, since a static pod's requests push other pods out.
+    /// Read from a file by the kubelet until the pivot. It may refer to no other object, requests
+    /// nothing, since a static pod's requests push other pods out, and is asked nothing by the kubelet:
+    /// the agent does that, and each question takes time from those that are starting.
     Temporary,
     /// Read from a file by the kubelet for good.
     Static,
@@ -227,6 +228,9 @@ fn container(component: &Component, form: Form) -> Value {
     if !component.ports.is_empty() {
         let port = |&(name, protocol, number): &(&str, &str, u16)| json!({ "name": name, "protocol": protocol, "containerPort": number });
         container["ports"] = component.ports.iter().map(port).collect();
+    }
+    if form == Form::Temporary {
+        return container;
     }
     let probes = [
         ("startupProbe", &component.probes.startup, [1, 5, 300]),

@@ -120,8 +120,10 @@ fn temporary_and_self_hosted_pods_differ_in_nothing_else() {
         let mut differing = BTreeSet::new();
         differences("", &temporary, &own, &mut differing);
         let allowed = [
+            "/containers/0/livenessProbe",
             "/automountServiceAccountToken",
             "/containers/0/resources",
+            "/containers/0/startupProbe",
             "/nodeSelector",
             "/topologySpreadConstraints",
             "/volumes/1/hostPath",

@@ -14,8 +14,9 @@ use crate::pki::{API_SERVER_NAME, Authority, KeyStore, MissingKey, Secret};
 pub const NAME: &str = "kube-apiserver";
 /// Its own etcd member's client URL.
 pub const ETCD_URL: &str = "https://127.0.0.1:2379";
-/// Seconds it goes on serving after it said that it is leaving: several rounds of the agent's probe.
-const SHUTDOWN_DELAY: &str = "2s";
+/// Seconds it goes on serving after it said that it is leaving: two rounds of the agent's probe. Whoever
+/// comes later is not lost either: the agent that cannot connect takes the next instance.
+const SHUTDOWN_DELAY: &str = "1s";
 
 /// States the API server.
 pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, MissingKey> {

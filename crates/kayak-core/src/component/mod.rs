@@ -232,8 +232,13 @@ fn elected(program: &str, port: u16, own: &[(&str, &str)]) -> Vec<String> {
     command
 }
 
-/// The three probes of a component whose instances each have an address of their own: an HTTPS
-/// request by `kayak probe` inside the container, which knows that address.
+/// The probes of a component whose instances each have an address of their own: an HTTPS request by
+/// `kayak probe` inside the container, which knows that address.
+///
+/// Nothing asks for readiness once it has started: who gets connections is decided by the agent, which
+/// asks twice a second at a hundredth of the cost, and a pod that starts in the first seconds of a
+/// kubelet's life would be asked only after up to a whole period (`worker.run` of its prober sleeps for
+/// a random part of it).
 fn instance_probes(name: &str, port: u16, server_name: &str, ready: &str, live: &str) -> Probes {
     let probe = |path: &str| {
         Some(Probe::Exec(vec![
@@ -245,7 +250,7 @@ fn instance_probes(name: &str, port: u16, server_name: &str, ready: &str, live: 
             format!("--server-name={server_name}"),
         ]))
     };
-    Probes { startup: probe(ready), ready: probe(ready), live: probe(live) }
+    Probes { startup: probe(ready), ready: None, live: probe(live) }
 }
 
 /// The components that the temporary control plane consists of, in start order.
