@@ -7,6 +7,7 @@
 
 mod access;
 mod assets_by_hand;
+mod boot;
 mod bundle_travels;
 mod client;
 mod cluster;
@@ -14,6 +15,7 @@ mod control_plane_is_ordinary;
 mod cut_off;
 mod image;
 mod inventory;
+mod machine;
 mod node_files_take_effect;
 mod nodes_can_be_looked_into;
 mod owners_word;
@@ -86,6 +88,7 @@ const ALONE: &[(&str, fn())] = &[
     ("an_edited_rendering_starts_as_edited", assets_by_hand::an_edited_rendering_starts_as_edited),
     ("a_gate_that_does_not_open_says_why", assets_by_hand::a_gate_that_does_not_open_says_why),
     ("the_bundle_travels_in_one_file", bundle_travels::the_bundle_travels_in_one_file),
+    ("an_enabled_cluster_starts_at_boot", boot::an_enabled_cluster_starts_at_boot),
     ("up_and_down_cut_off_leave_nothing", cut_off::up_and_down_cut_off_leave_nothing),
 ];
 
