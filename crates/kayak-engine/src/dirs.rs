@@ -38,6 +38,11 @@ impl Dirs {
         self.cluster(name).join("assets")
     }
 
+    /// Returns the file with the inventory of the machine as it was before one cluster.
+    pub fn before(&self, name: &str) -> Utf8PathBuf {
+        self.cluster(name).join("before.json")
+    }
+
     /// Returns the names of the clusters there are.
     pub fn clusters(&self) -> Vec<String> {
         let entries = self.state.read_dir_utf8().into_iter().flatten().flatten();

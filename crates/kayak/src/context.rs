@@ -97,8 +97,12 @@ impl Context {
     pub fn driver(&self) -> Result<Arc<dyn Driver>, CommandError> {
         let own = std::env::current_exe().map_err(ContextError::Own)?;
         let own = Utf8PathBuf::from_path_buf(own).map_err(ContextError::NotText)?;
-        let paths = Paths { state: self.dirs.state.clone(), run: RUN.into(), cache: self.dirs.cache.clone() };
-        Ok(Arc::new(Local::new(paths, own)))
+        Ok(Arc::new(Local::new(self.paths(), own)))
+    }
+
+    /// Where everything of this machine's clusters is.
+    pub fn paths(&self) -> Paths {
+        Paths { state: self.dirs.state.clone(), run: RUN.into(), cache: self.dirs.cache.clone() }
     }
 
     /// Returns a cluster's kubectl, which is kept beside its state: it must work when the cache is

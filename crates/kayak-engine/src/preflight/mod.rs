@@ -2,7 +2,6 @@
 
 mod disk;
 mod kernel;
-mod netlink;
 mod network;
 
 use std::collections::BTreeSet;

@@ -11,10 +11,10 @@ use kayak_core::preflight::{Interface, Neighbour, Network, Route};
 use rustix::io::Errno;
 use rustix::net::netlink::NETFILTER;
 
-use super::netlink::{Message, Netlink, attribute, attributes, nested, number, text};
 use super::{fact, setting};
 use crate::dirs::Dirs;
 use crate::driver::local::paths;
+use crate::netlink::{Message, Netlink, attribute, attributes, nested, number, text};
 
 // linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h: messages begin with a structure of a fixed
 // length, attributes follow.

@@ -1,12 +1,20 @@
 use std::process::ExitCode;
 
+use kayak_engine::inventory::{Comparison, Inventory, Marks, Thing};
+use serde_json::json;
+
 use super::preflight::require_root;
 use crate::boot::remove_units;
 use crate::context::{Context, block_on};
 use crate::error::CommandError;
-use crate::report::{self, Progress};
+use crate::report::{self, Output, Progress};
 
 /// Remove the cluster and everything it made on this machine
+///
+/// Afterwards the machine is compared with what it was before the first `kayak up`: processes,
+/// mounts, interfaces, network namespaces, nftables, control groups, routes, kernel settings, and
+/// the names of files in /etc, /usr, /opt, /var and /run. What the cluster made and is left is an
+/// error. What else has changed since is listed by `-v`. The cache does not count.
 #[derive(clap::Args)]
 pub struct DownArgs {
     /// Do not ask
@@ -23,9 +31,41 @@ pub fn run(cx: &Context, args: &DownArgs) -> Result<ExitCode, CommandError> {
     }
     let _lock = cx.lock(&name)?;
     let progress = Progress::new(cx.output);
-    remove_units(&cx.dirs, &name)?;
-    block_on(async { Ok(cx.driver()?.teardown(&name).await?) })?;
+    let before = Inventory::kept(&cx.dirs.before(&name))?;
+    let marks = block_on(tear_down(cx, &name))?;
+    let found = Inventory::take(&cx.paths())?.compare(before.as_ref(), &marks);
     progress.finish();
+    if cx.output == Output::Json {
+        report::json(&json!({ "cluster": name, "differences": found }))?;
+    }
+    tell_others(&found);
+    if !found.left.is_empty() {
+        return Err(left_over(&name, &found.left, &marks));
+    }
     report::note(&format!("cluster `{name}` is gone"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns what the cluster's things are told by.
+async fn tear_down(cx: &Context, cluster: &str) -> Result<Marks, CommandError> {
+    let driver = cx.driver()?;
+    let nodes = driver.nodes(cluster).await?;
+    let units = remove_units(&cx.dirs, cluster)?;
+    let marks = Marks::of(&cx.paths(), cluster, &nodes, units)?;
+    driver.teardown(cluster).await?;
+    Ok(marks)
+}
+
+fn tell_others(found: &Comparison) {
+    for (what, things) in [("new", &found.appeared), ("gone", &found.vanished)] {
+        for thing in things {
+            tracing::info!("{what} since the cluster was made, and none of its: {thing}");
+        }
+    }
+}
+
+fn left_over(cluster: &str, left: &[Thing], marks: &Marks) -> CommandError {
+    let list: String = left.iter().map(|thing| format!("\n  {thing}: `{}`", marks.remedy(thing))).collect();
+    CommandError::failed(format!("cluster `{cluster}` was removed, but this is left of it:{list}"))
+        .hint("run `kayak down` again, or remove it by the commands above")
 }

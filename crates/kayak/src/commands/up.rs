@@ -6,6 +6,7 @@ use kayak_core::plan::{Fact, Named, Observed, PhaseId};
 use kayak_engine::cluster::ClusterHandle;
 use kayak_engine::event::Event;
 use kayak_engine::execute::Executor;
+use kayak_engine::inventory::Inventory;
 
 use super::plan::{PlanFile, decide};
 use super::{kubectl, preflight};
@@ -97,6 +98,7 @@ pub fn bring_up(cx: &Context, rendering: Rendering, doing: &Doing<'_>) -> Result
     let progress = Progress::new(cx.output);
     let name = rendering.assets.cluster.name().to_owned();
     let _lock = cx.lock(&name)?;
+    Inventory::keep(&cx.dirs.before(&name), &cx.paths())?;
     let finished = block_on(execute(cx, rendering, doing, &progress))?;
     progress.finish();
     if finished && cx.output == Output::Text {

@@ -89,6 +89,7 @@ const ALONE: &[(&str, fn())] = &[
     ("a_gate_that_does_not_open_says_why", assets_by_hand::a_gate_that_does_not_open_says_why),
     ("the_bundle_travels_in_one_file", bundle_travels::the_bundle_travels_in_one_file),
     ("an_enabled_cluster_starts_at_boot", boot::an_enabled_cluster_starts_at_boot),
+    ("down_names_what_is_left", inventory::down_names_what_is_left),
     ("up_and_down_cut_off_leave_nothing", cut_off::up_and_down_cut_off_leave_nothing),
 ];
 

@@ -47,6 +47,11 @@ impl Hierarchies {
         Self { roots: mounts.lines().filter_map(root).collect() }
     }
 
+    /// Returns where they are mounted.
+    pub(crate) fn roots(&self) -> &[Utf8PathBuf] {
+        &self.roots
+    }
+
     /// Lists the control groups right below `group` in any hierarchy.
     pub(crate) fn children(&self, group: &str) -> Result<Vec<String>, LocalError> {
         let mut children = Vec::new();

@@ -74,17 +74,21 @@ pub(crate) fn remove_if_empty(path: &Utf8Path) -> Result<(), LocalError> {
 /// Takes off whatever was mounted on a directory or below, before it is removed: kayak mounts nothing
 /// there, but someone else's data must not be deleted through a mount.
 pub(crate) fn unmount_below(path: &Utf8Path) -> Result<(), LocalError> {
-    let table = Utf8Path::new("/proc/self/mountinfo");
-    let mounts = fs::read_to_string(table).map_err(LocalError::read(table))?;
     // The newest is on top.
-    for point in mount_points(&mounts).filter(|point| point.starts_with(path)).rev() {
+    for point in mounted()?.into_iter().filter(|point| point.starts_with(path)).rev() {
         rustix::mount::unmount(point.as_std_path(), UnmountFlags::DETACH)
             .map_err(|error| LocalError::Unmount { path: point, source: error.into() })?;
     }
     Ok(())
 }
 
-fn mount_points(table: &str) -> impl DoubleEndedIterator<Item = Utf8PathBuf> {
+/// Lists where anything is mounted, the newest last.
+pub(crate) fn mounted() -> Result<Vec<Utf8PathBuf>, LocalError> {
+    let table = Utf8Path::new("/proc/self/mountinfo");
+    Ok(mount_points(&fs::read_to_string(table).map_err(LocalError::read(table))?).collect())
+}
+
+fn mount_points(table: &str) -> impl Iterator<Item = Utf8PathBuf> {
     let points = table.lines().filter_map(|line| line.split(' ').nth(4));
     // The kernel writes these four characters as octal numbers.
     let plain = |point: &str| point.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n");

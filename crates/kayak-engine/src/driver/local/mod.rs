@@ -14,10 +14,10 @@ mod exec;
 mod files;
 pub(crate) mod image;
 mod lifecycle;
-mod network;
+pub(crate) mod network;
 pub(crate) mod oci;
 pub(crate) mod paths;
-mod settings;
+pub(crate) mod settings;
 
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};

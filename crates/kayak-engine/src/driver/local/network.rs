@@ -92,7 +92,8 @@ pub(crate) fn is_link(name: &str) -> bool {
     Utf8Path::new("/sys/class/net").join(name).exists()
 }
 
-fn table(cluster: &str) -> String {
+/// What the cluster's table of rules is called.
+pub(crate) fn table(cluster: &str) -> String {
     format!("kayak-{cluster}")
 }
 

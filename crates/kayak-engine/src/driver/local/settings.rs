@@ -1,6 +1,8 @@
 //! Settings of the machine that clusters change: remembered before, and put back when the last
 //! cluster that changes them is gone.
 
+use std::collections::BTreeMap;
+
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::FlockOperation;
 
@@ -23,6 +25,35 @@ const KUBELET: &[&str] = &[
 
 /// Whether the machine forwards packets.
 const FORWARDING: &[&str] = &["net/ipv4/ip_forward"];
+
+/// Returns the settings that are put back when this cluster is gone, and what they were before:
+/// none that another cluster changes too.
+pub(crate) fn lent(run: &Utf8Path, cluster: &str) -> Result<BTreeMap<String, String>, LocalError> {
+    let mut lent = BTreeMap::new();
+    for settings in [Settings::of_kubelet(run), Settings::forwarding(run)] {
+        if disk::names(&settings.needed_by(""))? == [cluster] {
+            for name in settings.names {
+                let before = disk::read(&settings.before(name))?;
+                lent.extend(before.map(|before| ((*name).to_owned(), text(&before))));
+            }
+        }
+    }
+    Ok(lent)
+}
+
+/// Returns the settings that clusters change, as they are.
+pub(crate) fn values() -> Result<BTreeMap<String, String>, LocalError> {
+    let mut values = BTreeMap::new();
+    for name in KUBELET.iter().chain(FORWARDING) {
+        let value = disk::read(&Utf8Path::new(ROOT).join(name))?;
+        values.extend(value.map(|value| ((*name).to_owned(), text(&value))));
+    }
+    Ok(values)
+}
+
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value.trim_ascii()).into_owned()
+}
 
 /// Settings that are changed and put back together. Who changes them, and what they were before,
 /// are files in a directory that, like the settings, does not outlive the machine's restart.
@@ -144,6 +175,18 @@ mod tests {
         assert_eq!(values(&machine), ["0\n"]);
         machine.release("two").unwrap();
         assert!(!machine.directory.exists());
+    }
+
+    #[test]
+    fn what_the_last_cluster_has_to_put_back_is_known() {
+        let scratch = tempfile::tempdir().unwrap();
+        let machine = machine(&scratch, Settings::forwarding);
+        let run = Utf8Path::from_path(scratch.path()).unwrap();
+        machine.need("one").unwrap();
+        assert_eq!(lent(run, "one").unwrap(), [("net/ipv4/ip_forward".into(), "0".into())].into());
+        assert!(lent(run, "two").unwrap().is_empty());
+        machine.need("two").unwrap();
+        assert!(lent(run, "one").unwrap().is_empty(), "it stays for the other");
     }
 
     #[test]

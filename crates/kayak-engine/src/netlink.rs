@@ -22,29 +22,29 @@ const DONE: u16 = 3;
 const NESTED: u16 = 0x8000;
 
 /// A message: its kind, and what follows the header.
-pub(super) type Message = (u16, Vec<u8>);
+pub(crate) type Message = (u16, Vec<u8>);
 
 /// A line to one part of the kernel.
-pub(super) struct Netlink(OwnedFd);
+pub(crate) struct Netlink(OwnedFd);
 
 impl Netlink {
     /// Opens it; `None` is routing.
-    pub(super) fn open(part: Option<Protocol>) -> io::Result<Self> {
+    pub(crate) fn open(part: Option<Protocol>) -> io::Result<Self> {
         Ok(Self(socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, part)?))
     }
 
     /// Asks for everything of a kind.
-    pub(super) fn list(&self, kind: u16, body: &[u8]) -> io::Result<Vec<Message>> {
+    pub(crate) fn list(&self, kind: u16, body: &[u8]) -> io::Result<Vec<Message>> {
         self.ask(kind, REQUEST | DUMP, body)
     }
 
     /// Asks for something to be made, or, with no such thing given, for an answer.
-    pub(super) fn create(&self, kind: u16, body: &[u8]) -> io::Result<Vec<Message>> {
+    pub(crate) fn create(&self, kind: u16, body: &[u8]) -> io::Result<Vec<Message>> {
         self.ask(kind, REQUEST | ACKNOWLEDGE | CREATE | EXCLUSIVE, body)
     }
 
     /// Asks for one thing.
-    pub(super) fn get(&self, kind: u16, body: &[u8]) -> io::Result<Vec<Message>> {
+    pub(crate) fn get(&self, kind: u16, body: &[u8]) -> io::Result<Vec<Message>> {
         self.ask(kind, REQUEST | ACKNOWLEDGE, body)
     }
 
@@ -92,7 +92,7 @@ fn take(mut datagram: &[u8], messages: &mut Vec<Message>) -> io::Result<bool> {
 }
 
 /// Parts attributes: kind and value.
-pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(short(bytes, 0)?);
         let (kind, value) = (short(bytes, 2)? & 0x3fff, bytes.get(4..length)?);
@@ -102,7 +102,7 @@ pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
 }
 
 /// Writes an attribute.
-pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+pub(crate) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
     let mut bytes = length.to_ne_bytes().to_vec();
     bytes.extend(kind.to_ne_bytes());
@@ -112,17 +112,17 @@ pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
 }
 
 /// Writes an attribute that holds others.
-pub(super) fn nested(kind: u16, within: &[u8]) -> Vec<u8> {
+pub(crate) fn nested(kind: u16, within: &[u8]) -> Vec<u8> {
     attribute(kind | NESTED, within)
 }
 
 /// Reads a text that ends with a zero byte.
-pub(super) fn text(value: &[u8]) -> String {
+pub(crate) fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value).trim_end_matches('\0').to_owned()
 }
 
 /// Reads a number of this machine's byte order.
-pub(super) fn number(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn number(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
