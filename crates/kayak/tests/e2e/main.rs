@@ -90,6 +90,11 @@ const ALONE: &[(&str, fn())] = &[
     ("the_bundle_travels_in_one_file", bundle_travels::the_bundle_travels_in_one_file),
     ("an_enabled_cluster_starts_at_boot", boot::an_enabled_cluster_starts_at_boot),
     ("down_names_what_is_left", inventory::down_names_what_is_left),
+    ("a_second_run_is_refused_and_told_who_is_first", cut_off::a_second_run_is_refused_and_told_who_is_first),
+    (
+        "an_up_cut_off_anywhere_ends_as_if_it_had_not_been",
+        cut_off::an_up_cut_off_anywhere_ends_as_if_it_had_not_been,
+    ),
     ("up_and_down_cut_off_leave_nothing", cut_off::up_and_down_cut_off_leave_nothing),
 ];
 
