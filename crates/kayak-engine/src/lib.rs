@@ -18,3 +18,4 @@ pub mod rollout;
 pub mod status;
 pub mod store;
 pub mod stored;
+pub mod support;

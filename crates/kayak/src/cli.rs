@@ -49,6 +49,7 @@ enum Command {
     /// Show the phases of `up`, what each is for and how it is done by hand
     Phases,
     Status(commands::status::StatusArgs),
+    Support(commands::support::SupportArgs),
     Kubectl(commands::kubectl::KubectlArgs),
     Kubeconfig(commands::kubeconfig::KubeconfigArgs),
     /// Look into nodes
@@ -93,6 +94,7 @@ impl Cli {
             Command::Start(args) => commands::start::run(&cx, &args),
             Command::Phases => commands::phases::run(&cx),
             Command::Status(args) => commands::status::run(&cx, &args),
+            Command::Support(args) => commands::support::run(&cx, &args),
             Command::Kubectl(args) => commands::kubectl::run(&cx, &args),
             Command::Kubeconfig(args) => commands::kubeconfig::run(&cx, &args),
             Command::Node(command) => commands::node::run(&cx, command),

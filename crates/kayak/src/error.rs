@@ -4,6 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use kayak_bundle::BuildError;
+use kayak_core::chain::chain;
 use kayak_core::config::ConfigError;
 use kayak_engine::asset_dir::AssetDirError;
 use kayak_engine::execute::ExecuteError;
@@ -55,6 +56,11 @@ impl CommandError {
     #[cfg(test)]
     pub fn message(&self) -> String {
         self.source.to_string()
+    }
+
+    /// Returns the error and its causes on one line.
+    pub fn line(&self) -> String {
+        chain(self.source.as_ref())
     }
 
     /// Prints the error, its causes and its hints, and returns the exit code.

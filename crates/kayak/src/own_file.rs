@@ -59,15 +59,15 @@ pub fn change<E: From<FileError>>(
         read => read.map_err(|source| FileError::Read { path: path.clone(), source })?,
     };
     let Some(new) = edit(&text)? else { return Ok(false) };
-    replace(&path, &new)?;
+    replace(&path, new.expose().as_bytes())?;
     Ok(true)
 }
 
 /// Writes a file, in place of one that is there.
-pub fn write(path: &Utf8Path, text: &Secret) -> Result<(), FileError> {
+pub fn write(path: &Utf8Path, content: &[u8]) -> Result<(), FileError> {
     let path = follow(path)?;
     make_parent(&path)?;
-    replace(&path, text)
+    replace(&path, content)
 }
 
 /// Where a link leads in the end, whether there is anything or not.
@@ -88,9 +88,9 @@ fn make_parent(path: &Utf8Path) -> Result<(), FileError> {
     made.map_err(|source| FileError::Make { path: parent.to_owned(), source })
 }
 
-fn replace(path: &Utf8Path, text: &Secret) -> Result<(), FileError> {
+fn replace(path: &Utf8Path, content: &[u8]) -> Result<(), FileError> {
     let temporary = Utf8PathBuf::from(format!("{path}.{}.new", std::process::id()));
-    let written = write_to(&temporary, path, text).and_then(|()| fs::rename(&temporary, path));
+    let written = write_to(&temporary, path, content).and_then(|()| fs::rename(&temporary, path));
     written.map_err(|source| {
         // It is not there if it could not be made, and that is why this failed.
         let _ = fs::remove_file(&temporary);
@@ -98,7 +98,7 @@ fn replace(path: &Utf8Path, text: &Secret) -> Result<(), FileError> {
     })
 }
 
-fn write_to(temporary: &Utf8Path, path: &Utf8Path, text: &Secret) -> io::Result<()> {
+fn write_to(temporary: &Utf8Path, path: &Utf8Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
     match fs::metadata(path) {
         // Whoever owns it keeps it.
@@ -111,7 +111,7 @@ fn write_to(temporary: &Utf8Path, path: &Utf8Path, text: &Secret) -> io::Result<
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    file.write_all(text.expose().as_bytes())?;
+    file.write_all(content)?;
     file.sync_all()
 }
 

@@ -17,7 +17,7 @@ use crate::context::{Context, images};
 use crate::error::CommandError;
 
 /// Where the configuration comes from.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub struct ConfigArgs {
     /// The cluster's configuration; without it, what the cluster was last brought up with, or the defaults
     #[arg(short, long, value_name = "FILE")]

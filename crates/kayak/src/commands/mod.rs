@@ -18,4 +18,5 @@ pub mod resume;
 pub mod start;
 pub mod status;
 pub mod stop;
+pub mod support;
 pub mod up;

@@ -73,14 +73,28 @@ enum PlanError {
     NoPlan { path: Utf8PathBuf, source: serde_json::Error },
 }
 
+/// What `kayak plan` without options says.
+pub async fn described(cx: &Context) -> Result<String, CommandError> {
+    let (_, cluster, decision) = made(cx, &ConfigArgs::default(), Named::default()).await?;
+    Ok(text(&view(&cluster, &decision, false).await?, false))
+}
+
+async fn made(
+    cx: &Context,
+    config: &ConfigArgs,
+    mut named: Named,
+) -> Result<(Wish, ClusterHandle, Decision), CommandError> {
+    let wish = config.load(cx).await?;
+    let rendering = wish.render_kept(cx, &mut named)?;
+    let kept = cx.dirs.assets(&wish.config.name);
+    let cluster = ClusterHandle::new(rendering.assets, cx.driver()?).await?;
+    let decision = decide(&cluster, &kept, &rendering.issued, &named).await?;
+    Ok((wish, cluster, decision))
+}
+
 pub fn run(cx: &Context, args: &PlanArgs) -> Result<ExitCode, CommandError> {
-    let mut named = args.named.named();
     block_on(async {
-        let wish = args.config.load(cx).await?;
-        let rendering = wish.render_kept(cx, &mut named)?;
-        let kept = cx.dirs.assets(&wish.config.name);
-        let cluster = ClusterHandle::new(rendering.assets, cx.driver()?).await?;
-        let decision = decide(&cluster, &kept, &rendering.issued, &named).await?;
+        let (wish, cluster, decision) = made(cx, &args.config, args.named.named()).await?;
         let view = view(&cluster, &decision, args.diff).await?;
         match cx.output {
             Output::Json => report::json(&view)?,

@@ -22,6 +22,7 @@ mod owners_word;
 mod pivot_is_seamless;
 mod preflight;
 mod refusals;
+mod when_unwell;
 mod workloads_run;
 
 use std::process::ExitCode;
@@ -56,6 +57,8 @@ const SHARED: &[(&str, Scenario)] = &[
     ("mounts_propagate_between_pods", workloads_run::mounts_propagate_between_pods),
     ("a_privileged_pod_and_a_job_run", workloads_run::a_privileged_pod_and_a_job_run),
     ("secrets_are_encrypted_in_etcd", control_plane_is_ordinary::secrets_are_encrypted_in_etcd),
+    ("status_tells_what_is_wrong", when_unwell::status_tells_what_is_wrong),
+    ("support_holds_everything_but_secrets", when_unwell::support_holds_everything_but_secrets),
     ("nodes_tell_logs_and_pods_without_an_api", nodes_can_be_looked_into::logs_and_pods_without_an_api),
     ("serving_certificates_are_approved_by_the_rule", nodes_can_be_looked_into::serving_certificates),
     (

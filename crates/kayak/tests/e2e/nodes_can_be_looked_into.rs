@@ -71,6 +71,7 @@ pub fn a_node_that_lost_power_comes_back(cluster: &Cluster) {
         Err(_) => Ok(()),
         Ok(()) => Err("it still runs".into()),
     });
+    crate::when_unwell::status_and_support_without_a_node(cluster);
     cluster.up(&[]);
     let kept = cluster.kubectl(&["get", "configmap", "before-the-cut", "-o", "jsonpath={.data.kept}"]);
     assert_eq!(kept, "yes");

@@ -136,7 +136,7 @@ fn hand_over(
     file: Option<&Utf8Path>,
 ) -> Result<ExitCode, CommandError> {
     if let Some(file) = file {
-        Caller::of_process()?.run(|| own_file::write(file, &entry.alone()))??;
+        Caller::of_process()?.run(|| own_file::write(file, entry.alone().expose().as_bytes()))??;
     }
     let until = end.format(&Rfc3339)?;
     if cx.output == Output::Json {
