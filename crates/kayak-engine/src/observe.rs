@@ -16,7 +16,7 @@ use crate::api;
 use crate::asset_dir::{self, AssetDirError};
 use crate::check;
 use crate::cluster::ClusterHandle;
-use crate::driver::{DriverError, NodeState};
+use crate::driver::DriverError;
 use crate::keystore::is_expired;
 use crate::rollout::Verdict;
 
@@ -68,11 +68,7 @@ async fn observe_node(
     now: OffsetDateTime,
 ) -> Result<NodeSeen, DriverError> {
     let (name, id) = (node.name.as_str(), cluster.node_id(&node.name));
-    let container = match cluster.driver.state(&id).await? {
-        NodeState::Absent => ContainerState::Absent,
-        NodeState::Stopped => ContainerState::Stopped,
-        NodeState::Running { .. } => ContainerState::Running,
-    };
+    let container = ContainerState::from(cluster.driver.state(&id).await?);
     let outdated = match cluster.driver.spec(&id).await? {
         Some(spec) => spec.differs_from(&cluster.node_spec(node)),
         None => Vec::new(),

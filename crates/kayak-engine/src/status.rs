@@ -15,7 +15,6 @@ use serde::Serialize;
 
 use crate::check;
 use crate::cluster::ClusterHandle;
-use crate::driver::NodeState;
 use crate::rollout::Verdict;
 
 /// How long a part of the cluster may take to answer.
@@ -124,9 +123,7 @@ async fn of_node(cluster: &ClusterHandle, node: &Node) -> (NodeReport, Vec<Compo
     };
     let state = cluster.driver.state(&cluster.node_id(&node.name)).await;
     report.state = match state {
-        Ok(NodeState::Absent) => ContainerState::Absent,
-        Ok(NodeState::Stopped) => ContainerState::Stopped,
-        Ok(NodeState::Running { .. }) => ContainerState::Running,
+        Ok(state) => state.into(),
         Err(error) => {
             report.troubles.push(chain(&error));
             return (report, Vec::new());

@@ -3,11 +3,13 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands;
 use crate::context::Context;
 use crate::error::CommandError;
+use crate::help;
 use crate::report::Output;
 
 /// Makes Linux machines into a self-hosted Kubernetes cluster with one command
@@ -18,8 +20,15 @@ pub struct Cli {
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 
-    /// Print data and events as JSON
-    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    /// Print data and events for people or for scripts
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        value_name = "text|json",
+        hide_possible_values = true
+    )]
     pub output: Output,
 
     /// The cluster meant, where there is more than one
@@ -62,6 +71,7 @@ enum Command {
     #[command(subcommand)]
     Bundle(commands::bundle::BundleCommand),
     Completions(commands::completions::CompletionsArgs),
+    Man(commands::man::ManArgs),
     #[command(flatten)]
     Inside(commands::inside::InsideCommand),
 }
@@ -69,7 +79,26 @@ enum Command {
 impl Cli {
     /// Reads the arguments of this process; ends it where they ask for help or make no sense.
     pub fn of_process() -> Self {
-        Self::parse_from(for_kubectl(std::env::args_os().collect()))
+        Self::parse(std::env::args_os().collect()).unwrap_or_else(|error| error.exit())
+    }
+
+    fn parse(arguments: Vec<OsString>) -> Result<Self, clap::Error> {
+        let mut command = help::command();
+        let matches = command.try_get_matches_from_mut(for_kubectl(arguments))?;
+        let cli = Self::from_arg_matches(&matches)?;
+        let (mut words, mut at) = (Vec::new(), matches.subcommand());
+        while let Some((name, inner)) = at {
+            words.push(name);
+            at = inner.subcommand();
+        }
+        let words = words.join(" ");
+        match without_json(&words).filter(|_| cli.output == Output::Json) {
+            Some(why) => {
+                let refused = format!("`kayak {words}` prints no JSON: {why}");
+                Err(command.error(ErrorKind::ArgumentConflict, refused))
+            }
+            None => Ok(cli),
+        }
     }
 
     /// How much is logged: where nobody reads along, what was done is told too.
@@ -101,15 +130,28 @@ impl Cli {
             Command::Image(command) => commands::image::run(&cx, command),
             Command::Bundle(command) => commands::bundle::run(&cx, command),
             Command::Completions(args) => Ok(commands::completions::run(&args)),
+            Command::Man(args) => commands::man::run(&args),
             Command::Inside(command) => commands::inside::run(&cx, command),
         }
     }
 }
 
+/// Says of the commands that have no JSON why that is so.
+pub fn without_json(words: &str) -> Option<&'static str> {
+    Some(match words {
+        "kubectl" => "what it prints is kubectl's affair, which takes `-o json` after its own command",
+        "node logs" => "it passes on what a program has written",
+        "node shell" => "it passes on what another program prints",
+        "completions" => "a script is for a shell",
+        "man" => "a manual page is for `man`",
+        _ => return None,
+    })
+}
+
 /// Marks the end of kayak's own flags after `kubectl`: all that follows is kubectl's, also what
 /// kayak would understand, as `-v 6`.
 fn for_kubectl(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    let command = Cli::command();
+    let command = help::command();
     let takes_value = |word: &str| {
         let mut own = command.get_arguments().filter(|own| own.get_action().takes_values());
         own.any(|own| own.get_long().is_some_and(|long| word.strip_prefix("--") == Some(long)))
@@ -132,6 +174,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn json_is_refused_where_there_is_none() {
+        let parse = |line: &str| Cli::parse(line.split(' ').map(OsString::from).collect());
+        let refused = parse("kayak node shell n --output json").err().unwrap().to_string();
+        assert!(refused.contains("`kayak node shell` prints no JSON"), "{refused}");
+        assert!(parse("kayak node ps n --output json").is_ok());
+        assert!(parse("kayak kubectl get nodes --output json").is_ok(), "that is kubectl's");
+    }
+
+    #[test]
     fn what_follows_kubectl_is_kubectls() {
         let split = |line: &str| {
             let words = for_kubectl(line.split(' ').map(OsString::from).collect());
@@ -148,6 +199,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        help::command().debug_assert();
     }
 }

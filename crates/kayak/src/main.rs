@@ -8,6 +8,7 @@ mod cli;
 mod commands;
 mod context;
 mod error;
+mod help;
 mod lock;
 mod own_file;
 mod report;

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use anstream::{eprintln, println};
+use anstream::{AutoStream, ColorChoice, eprintln, println};
 use indicatif::{ProgressBar, ProgressStyle};
 use kayak_bundle::BuildEvent;
 use kayak_core::config::ConfigError;
@@ -34,7 +34,7 @@ pub fn init_logging(verbose: u8) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(AutoStream::choice(&std::io::stderr()) != ColorChoice::Never)
         .with_target(false)
         .init();
 }

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
 use ipnet::IpNet;
 use kayak_core::node::BINARY;
+use kayak_core::plan::ContainerState;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -114,6 +115,16 @@ pub enum NodeState {
         /// Its first process as the machine counts, if the driver is on the same one.
         pid: Option<u32>,
     },
+}
+
+impl From<NodeState> for ContainerState {
+    fn from(state: NodeState) -> Self {
+        match state {
+            NodeState::Absent => Self::Absent,
+            NodeState::Stopped => Self::Stopped,
+            NodeState::Running { .. } => Self::Running,
+        }
+    }
 }
 
 /// A file for a node.

@@ -45,26 +45,35 @@ pub fn run(cx: &Context, command: BundleCommand) -> Result<ExitCode, CommandErro
             let options = Options { jobs, ..Options::in_cache(&cx.dirs.cache) };
             let bundle = build(&options, |event| progress.build_event(&event))?;
             progress.finish();
-            report::note(&format!(
-                "the bundle is up to date: {} images, {} MB ({:.1} s)",
-                bundle.images().len(),
-                bundle.size() / 1_000_000,
-                start.elapsed().as_secs_f64()
-            ));
+            let (images, seconds) = (bundle.images().len(), start.elapsed().as_secs_f64());
+            let json = json!({ "images": images, "bytes": bundle.size(), "seconds": seconds });
+            let megabytes = bundle.size() / 1_000_000;
+            let text = format!("the bundle is up to date: {images} images, {megabytes} MB ({seconds:.1} s)");
+            say(cx, &json, &text)?;
         }
         BundleCommand::Ls { licenses: true } => list_licenses(cx)?,
         BundleCommand::Ls { licenses: false } => list_images(cx, &Bundle::open(&directory)?)?,
         BundleCommand::Verify => return verify(cx, &Bundle::open(&directory)?),
         BundleCommand::Export { file } => {
             Bundle::open(&directory)?.export(&file)?;
-            report::note(&format!("wrote {file}"));
+            say(cx, &json!({ "file": file }), &format!("wrote {file}"))?;
         }
         BundleCommand::Import { file } => {
             let bundle = Bundle::import(&file, &directory)?;
-            report::note(&format!("took {} images from {file}", bundle.images().len()));
+            let images = bundle.images().len();
+            say(cx, &json!({ "images": images }), &format!("took {images} images from {file}"))?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells what was done.
+fn say(cx: &Context, json: &serde_json::Value, text: &str) -> Result<(), CommandError> {
+    match cx.output {
+        Output::Json => report::json(json)?,
+        Output::Text => report::note(text),
+    }
+    Ok(())
 }
 
 fn list_images(cx: &Context, bundle: &Bundle) -> Result<(), CommandError> {

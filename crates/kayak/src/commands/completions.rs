@@ -1,12 +1,12 @@
 use std::process::ExitCode;
 
-use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use crate::report;
+use crate::{help, report};
 
 /// Print a completion script for a shell
 #[derive(clap::Args)]
+#[command(after_help = "Example: kayak completions bash > /etc/bash_completion.d/kayak")]
 pub struct CompletionsArgs {
     /// Which shell
     shell: Shell,
@@ -14,7 +14,7 @@ pub struct CompletionsArgs {
 
 pub fn run(args: &CompletionsArgs) -> ExitCode {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut crate::cli::Cli::command(), "kayak", &mut script);
+    clap_complete::generate(args.shell, &mut help::command(), "kayak", &mut script);
     report::data(&String::from_utf8_lossy(&script));
     ExitCode::SUCCESS
 }

@@ -36,13 +36,15 @@ pub fn run(cx: &Context, args: &DownArgs) -> Result<ExitCode, CommandError> {
     let found = Inventory::take(&cx.paths())?.compare(before.as_ref(), &marks);
     progress.finish();
     if cx.output == Output::Json {
-        report::json(&json!({ "cluster": name, "differences": found }))?;
+        report::json(&json!({ "removed": name, "differences": found }))?;
     }
     tell_others(&found);
     if !found.left.is_empty() {
         return Err(left_over(&name, &found.left, &marks));
     }
-    report::note(&format!("cluster `{name}` is gone"));
+    if cx.output == Output::Text {
+        report::note(&format!("cluster `{name}` is gone"));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,6 +9,7 @@ pub mod image;
 pub mod inside;
 pub mod kubeconfig;
 pub mod kubectl;
+pub mod man;
 pub mod node;
 pub mod phases;
 pub mod plan;

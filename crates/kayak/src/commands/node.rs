@@ -1,12 +1,18 @@
 use std::process::ExitCode;
 
 use kayak_core::node::{BINARY, LOG_DIR};
+use kayak_core::plan::ContainerState;
+use kayak_engine::asset_dir;
+use kayak_engine::cluster::ClusterHandle;
 use kayak_engine::driver::{ExecIo, NodeId};
+use serde_json::json;
 use tokio::io::AsyncRead;
 
 use super::preflight::require_root;
+use super::status::{role_name, state_name};
 use crate::context::{Context, block_on};
 use crate::error::CommandError;
+use crate::report::{self, Output};
 
 #[derive(clap::Subcommand)]
 pub enum NodeCommand {
@@ -32,6 +38,8 @@ pub enum NodeCommand {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
+    /// List the nodes
+    List,
     /// List pods and containers from the runtime itself, with the API up or down
     Ps {
         /// The node
@@ -58,11 +66,42 @@ pub fn run(cx: &Context, command: NodeCommand) -> Result<ExitCode, CommandError>
             exec(cx, &node, &words(&["bash"]), Input::Terminal)
         }
         NodeCommand::Shell { node, command } => exec(cx, &node, &command, Input::Caller),
+        NodeCommand::List => list(cx),
         NodeCommand::Ps { node } => {
             let format = format!("--output={}", cx.output_name());
             exec(cx, &node, &words(&[BINARY, "pods", &format]), Input::None)
         }
     }
+}
+
+fn list(cx: &Context) -> Result<ExitCode, CommandError> {
+    let assets = asset_dir::read(&cx.dirs.assets(&cx.cluster_name()?))?;
+    let nodes = block_on(async {
+        let cluster = ClusterHandle::new(assets, cx.driver()?).await?;
+        let mut nodes = Vec::new();
+        for node in &cluster.assets.cluster.nodes {
+            let state = cluster.driver.state(&cluster.node_id(&node.name)).await?;
+            nodes.push((node.clone(), state.into()));
+        }
+        Ok(nodes)
+    })?;
+    match cx.output {
+        Output::Json => {
+            let nodes = nodes.iter().map(|(node, state): &(_, ContainerState)| {
+                json!({ "name": node.name, "role": node.role, "address": node.address, "state": state })
+            });
+            report::json(&nodes.collect::<Vec<_>>())?;
+        }
+        Output::Text => {
+            let mut table = vec![["NODE", "STATE", "ROLE", "ADDRESS"].map(str::to_owned).to_vec()];
+            table.extend(nodes.iter().map(|(node, state)| {
+                let (state, role) = (state_name(*state).to_owned(), role_name(node.role).to_owned());
+                vec![node.name.clone(), state, role, node.address.to_string()]
+            }));
+            report::table(&table);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Where a program in a node reads from.

@@ -2,10 +2,11 @@ use std::process::ExitCode;
 
 use camino::Utf8PathBuf;
 use kayak_engine::asset_dir;
+use serde_json::json;
 
 use crate::context::{Context, block_on};
 use crate::error::CommandError;
-use crate::report;
+use crate::report::{self, Output};
 use crate::wish::ConfigArgs;
 
 /// Write every asset of a cluster into a directory, and touch nothing else
@@ -30,7 +31,12 @@ pub fn run(cx: &Context, args: &RenderArgs) -> Result<ExitCode, CommandError> {
     }
     let assets = wish.render(&args.assets)?.assets;
     asset_dir::write(&args.assets, &assets)?;
-    report::note(&format!("wrote {} files to {}", assets.files.len(), args.assets));
-    report::hint(&format!("edit what you like, then `kayak start --assets {}`", args.assets));
+    match cx.output {
+        Output::Json => report::json(&json!({ "assets": args.assets, "files": assets.files.len() }))?,
+        Output::Text => {
+            report::note(&format!("wrote {} files to {}", assets.files.len(), args.assets));
+            report::hint(&format!("edit what you like, then `kayak start --assets {}`", args.assets));
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -10,6 +10,7 @@ pub const AGENT: &str = "/usr/bin/kayak agent";
 pub fn logs_and_pods_without_an_api(cluster: &Cluster) {
     let before = cluster.kayak(&["node", "ps", "controller-0"]);
     assert!(before.contains("kube-apiserver") && before.contains("etcd"), "{before}");
+    assert!(cluster.kayak(&["node", "list"]).contains("controller-0  running"));
     assert!(cluster.kayak(&["node", "logs", "controller-0", "kubelet", "--tail=5"]).lines().count() == 5);
     assert!(!cluster.kayak(&["node", "logs", "controller-0"]).is_empty(), "the agent's log");
     assert_eq!(cluster.in_node(&["hostname"]).trim(), "controller-0");

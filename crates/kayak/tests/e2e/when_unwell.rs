@@ -115,9 +115,19 @@ pub fn support_holds_everything_but_secrets(cluster: &Cluster) {
     let files = support(cluster);
     cluster.in_node(&["rm", in_node]);
     for name in [
-        "versions.txt", "configuration.json", "status.json", "plan.txt", "errors.txt", "machine/memory.txt",
-        "nodes/controller-0/agent.json", "nodes/controller-0/nft.txt", "nodes/controller-0/routes.txt",
-        "nodes/controller-0/logs/kayak/kubelet.log", "api/nodes.yaml", "api/events.txt", "api/secrets.txt",
+        "versions.txt",
+        "configuration.json",
+        "status.json",
+        "plan.txt",
+        "errors.txt",
+        "machine/memory.txt",
+        "nodes/controller-0/agent.json",
+        "nodes/controller-0/nft.txt",
+        "nodes/controller-0/routes.txt",
+        "nodes/controller-0/logs/kayak/kubelet.log",
+        "api/nodes.yaml",
+        "api/events.txt",
+        "api/secrets.txt",
     ] {
         assert!(files.get(name).is_some_and(|text| !text.is_empty()), "{name} of {:?}", files.keys());
     }
