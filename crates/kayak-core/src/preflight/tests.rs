@@ -19,7 +19,7 @@ fn cluster(yaml: &str) -> Cluster {
         pause: "pause".into(),
     };
     let config = if yaml.is_empty() { Config::default() } else { Config::parse(yaml).unwrap() };
-    Cluster::resolve(config, images, &["192.0.2.53".parse().unwrap()])
+    Cluster::resolve(config, yaml, images, &["192.0.2.53".parse().unwrap()])
 }
 
 fn directory(path: &str) -> Fact<Directory> {

@@ -2,12 +2,14 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::preflight::require_root;
 use crate::boot::remove_units;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::report::{self, Output};
 
 pub fn run(cx: &Context) -> Result<ExitCode, CommandError> {
+    require_root()?;
     let name = cx.cluster_name()?;
     let _lock = cx.lock(&name)?;
     let removed = remove_units(&cx.dirs, &name)?;

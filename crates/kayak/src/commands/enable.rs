@@ -5,6 +5,7 @@ use kayak_core::boot;
 use kayak_engine::asset_dir;
 use serde_json::json;
 
+use super::preflight::require_root;
 use crate::boot::Unit;
 use crate::context::Context;
 use crate::error::CommandError;
@@ -40,6 +41,7 @@ impl From<Init> for boot::Init {
 }
 
 pub fn run(cx: &Context, args: &EnableArgs) -> Result<ExitCode, CommandError> {
+    require_root()?;
     let name = cx.cluster_name()?;
     // What could not be resumed is not to be tried at every boot.
     asset_dir::read(&cx.dirs.assets(&name))?;

@@ -1,5 +1,6 @@
 use std::process::ExitCode;
 
+use super::preflight::require_root;
 use super::start::bring_up_from;
 use super::up::BringUpArgs;
 use crate::context::Context;
@@ -13,6 +14,7 @@ pub struct ResumeArgs {
 }
 
 pub fn run(cx: &Context, args: &ResumeArgs) -> Result<ExitCode, CommandError> {
+    require_root()?;
     let assets = cx.dirs.assets(&cx.cluster_name()?);
     bring_up_from(cx, &assets, &args.how)
 }

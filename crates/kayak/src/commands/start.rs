@@ -5,7 +5,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use kayak_core::plan::Named;
 use kayak_engine::asset_dir;
 
-use super::preflight;
+use super::preflight::require_root;
 use super::up::{BringUpArgs, Doing, bring_up};
 use crate::context::Context;
 use crate::error::CommandError;
@@ -23,7 +23,7 @@ pub struct StartArgs {
 }
 
 pub fn run(cx: &Context, args: &StartArgs) -> Result<ExitCode, CommandError> {
-    preflight::require_root()?;
+    require_root()?;
     bring_up_from(cx, &args.assets, &args.how)
 }
 

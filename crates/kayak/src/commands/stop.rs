@@ -3,11 +3,13 @@ use std::process::ExitCode;
 use kayak_engine::driver::{NodeId, NodeState};
 use serde_json::json;
 
+use super::preflight::require_root;
 use crate::context::{Context, block_on};
 use crate::error::CommandError;
 use crate::report::{self, Output, Progress};
 
 pub fn run(cx: &Context) -> Result<ExitCode, CommandError> {
+    require_root()?;
     let name = cx.cluster_name()?;
     let _lock = cx.lock(&name)?;
     let progress = Progress::new(cx.output);

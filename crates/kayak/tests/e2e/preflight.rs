@@ -27,7 +27,7 @@ fn on_bad_machine(arguments: &[&str]) -> Output {
     let inner = kayak(arguments);
     let state = scratch().join("bad-state");
     fs::create_dir_all(&state).unwrap();
-    let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
+    let tomorrow = SystemTime::now() + Duration::from_hours(24);
     let seconds = tomorrow.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "sh", "-c", BAD_MACHINE, "sh"]).arg(&state).arg(format!("@{seconds}"));
