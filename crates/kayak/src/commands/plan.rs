@@ -93,27 +93,44 @@ async fn made(
 }
 
 pub fn run(cx: &Context, args: &PlanArgs) -> Result<ExitCode, CommandError> {
+    let named = args.named.named();
     block_on(async {
-        let (wish, cluster, decision) = made(cx, &args.config, args.named.named()).await?;
-        let view = view(&cluster, &decision, args.diff).await?;
-        match cx.output {
-            Output::Json => report::json(&view)?,
-            Output::Text => report::data(&text(&view, args.diff)),
-        }
+        let wish = args.config.load(cx).await?;
+        let Decision { plan, seen } = show(cx, &wish, &named, args.diff).await?;
         if let Some(path) = &args.out {
             let file = PlanFile {
                 kayak: env!("CARGO_PKG_VERSION").into(),
                 cluster: wish.config.name,
                 source: wish.source,
-                named: args.named.named(),
-                observed: decision.seen,
-                plan: decision.plan,
+                named,
+                observed: seen,
+                plan,
             };
             let text = serde_json::to_string_pretty(&file)?;
             std::fs::write(path, text).map_err(|source| PlanError::Write { path: path.clone(), source })?;
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Plans for a wish, and prints what would be done.
+pub async fn show(
+    cx: &Context,
+    wish: &Wish,
+    named: &Named,
+    diff: bool,
+) -> Result<Decision, CommandError> {
+    let mut named = named.clone();
+    let rendering = wish.render_kept(cx, &mut named)?;
+    let kept = cx.dirs.assets(&wish.config.name);
+    let cluster = ClusterHandle::new(rendering.assets, cx.driver()?).await?;
+    let decision = decide(&cluster, &kept, &rendering.issued, &named).await?;
+    let view = view(&cluster, &decision, diff).await?;
+    match cx.output {
+        Output::Json => report::json(&view)?,
+        Output::Text => report::data(&text(&view, diff)),
+    }
+    Ok(decision)
 }
 
 /// Looks, plans, and checks the plan.

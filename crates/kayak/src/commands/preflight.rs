@@ -47,13 +47,16 @@ pub fn require_root() -> Result<(), CommandError> {
 }
 
 /// Refuses a cluster that could not run on this machine, before anything is touched; tells what its
-/// owner should know. Where all nodes run already there is nothing to refuse.
+/// owner should know. A node that was made is started again whatever is found: it ran here before, and a
+/// machine that boots must not stay without it because its clock is not set yet.
 pub fn check(cx: &Context, cluster: &Cluster, ignored: &[String]) -> Result<(), CommandError> {
-    if all_run(cx, cluster) {
+    let states = states(cx, cluster);
+    if !states.is_empty() && states.iter().all(|state| matches!(state, NodeState::Running { .. })) {
         return Ok(());
     }
+    let makes_one = states.is_empty() || states.contains(&NodeState::Absent);
     let is_refused = |finding: &Finding| {
-        finding.severity == Severity::Error && !ignored.iter().any(|name| name == finding.name)
+        makes_one && finding.severity == Severity::Error && !ignored.iter().any(|name| name == finding.name)
     };
     let (refused, told): (Vec<_>, Vec<_>) = look(cx, cluster).into_iter().partition(is_refused);
     let told: Vec<_> = told.into_iter().filter(|finding| finding.severity != Severity::Unknown).collect();
@@ -78,19 +81,17 @@ fn look(cx: &Context, cluster: &Cluster) -> Vec<Finding> {
     findings(cluster, &look_at_machine(cluster.name(), &cx.dirs))
 }
 
-/// What cannot be told of a node is told by those who need it to run.
-fn all_run(cx: &Context, cluster: &Cluster) -> bool {
+/// The nodes as the driver sees them; none if it cannot, which those who need it to run will tell.
+fn states(cx: &Context, cluster: &Cluster) -> Vec<NodeState> {
     let look = async {
         let driver = cx.driver()?;
+        let mut states = Vec::new();
         for node in &cluster.nodes {
-            let state = driver.state(&NodeId::new(cluster.name(), &node.name)).await?;
-            if !matches!(state, NodeState::Running { .. }) {
-                return Ok(false);
-            }
+            states.push(driver.state(&NodeId::new(cluster.name(), &node.name)).await?);
         }
-        Ok(true)
+        Ok(states)
     };
-    block_on(look).unwrap_or(false)
+    block_on(look).unwrap_or_default()
 }
 
 /// One finding in three lines.

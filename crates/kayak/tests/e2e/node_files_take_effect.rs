@@ -76,6 +76,6 @@ pub fn listeners_have_owners(cluster: &Cluster) {
 }
 
 fn kubelet(cluster: &Cluster) -> UnitStatus {
-    let status: Status = serde_json::from_str(&cluster.in_node(&["kayak", "status"])).unwrap();
+    let status: Status = serde_json::from_str(&cluster.in_node(&["kayak", "agent-status"])).unwrap();
     status.units["kubelet"].clone()
 }

@@ -3,7 +3,8 @@
 
 use std::fs;
 
-use crate::cluster::{Cluster, scratch, show};
+use crate::cluster::{Cluster, eventually, scratch, show};
+use crate::nodes_can_be_looked_into::process;
 
 fn coredns(cluster: &Cluster, path: &str) -> String {
     let path = format!("jsonpath={{{path}}}");
@@ -85,13 +86,13 @@ pub fn the_plan_names_exactly_what_changed(cluster: &Cluster) {
     assert!(!issued.contains("nodes:") && !issued.contains("temporary:"), "{issued}");
     settled(cluster);
 
-    let pid = cluster.in_node(&["pidof", "-s", "kube-scheduler"]);
-    cluster.in_node(&["kill", "-STOP", pid.trim()]);
-    let stopped = crate::cluster::eventually("the plan to name the scheduler", || {
+    let pid = process(cluster, "kube-scheduler");
+    cluster.in_node(&["kill", "-STOP", &pid]);
+    let stopped = eventually("the plan to name the scheduler", || {
         let plan = plan(cluster);
         if plan.contains("a self-hosted kube-scheduler answers") { Ok(plan) } else { Err(plan) }
     });
-    cluster.in_node(&["kill", "-CONT", pid.trim()]);
+    cluster.in_node(&["kill", "-CONT", &pid]);
     for other in ["write", "apply", "issue", "kube-apiserver", "kube-controller-manager"] {
         assert!(!stopped.contains(other), "{stopped}");
     }

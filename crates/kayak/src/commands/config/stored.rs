@@ -1,0 +1,121 @@
+//! The configuration that a cluster was last brought up with: shown, compared, edited.
+
+use std::fs;
+use std::process::{Command, ExitCode, ExitStatus};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use kayak_core::plan::Named;
+use kayak_engine::stored::Stored;
+use serde_json::json;
+use similar::TextDiff;
+
+use crate::commands::up::{BringUpArgs, Doing, bring_up};
+use crate::commands::{plan, preflight};
+use crate::context::{Context, block_on};
+use crate::error::CommandError;
+use crate::report::{self, Output};
+use crate::wish::{Wish, read, stored};
+
+/// Edit what the cluster is made from in your editor, see what would change, and apply it
+#[derive(clap::Args)]
+pub struct EditArgs {
+    /// Do not ask before applying
+    #[arg(short, long)]
+    yes: bool,
+
+    #[command(flatten)]
+    how: BringUpArgs,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum EditError {
+    #[error("failed to write `{path}` for the editor")]
+    Write { path: Utf8PathBuf, source: std::io::Error },
+    #[error("failed to start the editor `{0}`")]
+    Start(String, #[source] std::io::Error),
+    #[error("the editor `{0}` ended with {1}")]
+    Ended(String, ExitStatus),
+}
+
+/// Prints the configuration as it was written.
+pub fn show(cx: &Context) -> Result<ExitCode, CommandError> {
+    let Stored { text, place } = found(cx)?;
+    match cx.output {
+        Output::Json => report::json(&json!({ "place": place, "text": text }))?,
+        Output::Text => report::data(&text),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints in what a file differs from the configuration that is stored.
+pub fn diff(cx: &Context, file: &Utf8Path) -> Result<ExitCode, CommandError> {
+    let new = read(file).map_err(CommandError::of_usage)?;
+    let Stored { text: old, place } = found(cx)?;
+    let diff = unified(&old, &new, &place, file.as_str());
+    match cx.output {
+        Output::Json => report::json(&json!({ "place": place, "file": file, "diff": diff }))?,
+        Output::Text if diff.is_empty() => report::note(&format!("{file} is what {place} holds")),
+        Output::Text => report::data(&diff),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Gives the configuration to the owner's editor, and brings the cluster up with what comes back. What was
+/// written is never lost: where it is refused, its file stays.
+pub fn edit(cx: &Context, args: &EditArgs) -> Result<ExitCode, CommandError> {
+    preflight::require_root()?;
+    let Stored { text, .. } = found(cx)?;
+    let name = cx.cluster_name()?;
+    let path = cx.dirs.cluster(&name).join("edited.yaml");
+    fs::write(&path, &text).map_err(|source| EditError::Write { path: path.clone(), source })?;
+    open_editor(&path)?;
+    let edited = read(&path)?;
+    if edited == text {
+        forget(&path);
+        report::note("nothing was edited");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let kept = |error: CommandError| error.hint(format!("what you wrote is in {path}; nothing was changed"));
+    let cx = Context::new(cx.output, Some(name));
+    let wish = Wish::parse(&cx, edited.clone(), path.as_str()).map_err(kept)?;
+    if !args.yes {
+        report::note(&unified(&text, &edited, "stored", "edited"));
+        block_on(plan::show(&cx, &wish, &Named::default(), true))?;
+        if !report::confirm("Apply this?") {
+            return Err(kept(CommandError::usage("nothing was applied").hint("in scripts, use `--yes`")));
+        }
+    }
+    let rendering = wish.render_kept(&cx, &mut Named::default())?;
+    let doing = Doing { how: &args.how, named: &Named::default(), planned: None };
+    let done = bring_up(&cx, rendering, &doing)?;
+    forget(&path);
+    Ok(done)
+}
+
+fn found(cx: &Context) -> Result<Stored, CommandError> {
+    block_on(stored(cx))?.ok_or_else(|| {
+        CommandError::usage("there is no cluster whose configuration is stored")
+            .hint("`kayak config init` writes one to begin with")
+    })
+}
+
+fn unified(old: &str, new: &str, old_name: &str, new_name: &str) -> String {
+    TextDiff::from_lines(old, new).unified_diff().header(old_name, new_name).to_string()
+}
+
+/// Runs the editor by the shell, since what the variable names may have arguments.
+fn open_editor(path: &Utf8Path) -> Result<(), EditError> {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let editor = variable("VISUAL").or_else(|| variable("EDITOR")).unwrap_or_else(|| "vi".into());
+    let status = Command::new("sh")
+        .args(["-c", &format!("{editor} \"$1\""), "sh", path.as_str()])
+        .status()
+        .map_err(|source| EditError::Start(editor.clone(), source))?;
+    if status.success() { Ok(()) } else { Err(EditError::Ended(editor, status)) }
+}
+
+fn forget(path: &Utf8Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::warn!("failed to remove `{path}`: {error}");
+    }
+}
