@@ -36,6 +36,8 @@ const IPV4_RANGE: &str = r"^(\d{1,3}\.){3}\d{1,3}/\d{1,2}$";
 pub struct Config {
     /// The cluster's name: 1 to 20 lower-case letters, digits and dashes; names what it makes on the machine.
     pub name: String,
+    /// How much of the machine the cluster may take for itself.
+    pub profile: Profile,
     /// Addresses and ranges.
     pub network: Network,
     /// How clients reach the API.
@@ -51,6 +53,18 @@ pub struct Config {
     /// Labels, mounts, devices and memory of single nodes; `controller-0` is the only one so far.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeSettings>,
+}
+
+/// How much of the machine the cluster may take for itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// A machine of its own, or one with memory to spare.
+    #[default]
+    Default,
+    /// A home server of 2 cores and 4 GiB with other things to do: smaller caches and quotas, for some
+    /// more work of the processors.
+    Home,
 }
 
 /// Addresses and ranges. They must not overlap.
@@ -112,6 +126,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             name: "kayak".into(),
+            profile: Profile::default(),
             network: Network::default(),
             api: Api::default(),
             pki: Pki::default(),

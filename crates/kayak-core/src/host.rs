@@ -15,6 +15,7 @@ use crate::node::{
 };
 use crate::object::{merge, to_yaml};
 use crate::pki::{API_SERVER_NAME, Authority, KeyStore, MissingKey};
+use crate::profile::GARBAGE;
 
 /// The kubelet's name, as a unit and among the owner's settings.
 pub const KUBELET: &str = "kubelet";
@@ -96,7 +97,7 @@ fn config(cluster: &Cluster, node: &Node) -> NodeConfig {
         hosts: cluster.nodes.iter().map(|n| (n.name.clone(), IpAddr::V4(n.address))).collect(),
         nameservers: cluster.nameservers.clone(),
         sysctls: sysctls(),
-        units: vec![containerd_unit(), kubelet_unit(cluster, node)],
+        units: vec![containerd_unit(cluster), kubelet_unit(cluster, node)],
         fronts: if controller { fronts(node) } else { Vec::new() },
         pod_network: PodNetwork {
             pod_cidrs: cluster.config.network.pod_cidrs(),
@@ -154,11 +155,17 @@ fn sysctls() -> BTreeMap<String, String> {
     .into()
 }
 
-fn containerd_unit() -> Unit {
+/// What the profile gives to every unit.
+fn environment(cluster: &Cluster) -> BTreeMap<String, String> {
+    [(GARBAGE.to_owned(), cluster.config.profile.garbage().to_owned())].into()
+}
+
+fn containerd_unit(cluster: &Cluster) -> Unit {
     Unit {
         name: "containerd".into(),
         command: ["/usr/local/bin/containerd", "--config", CONTAINERD_CONFIG].map(str::to_owned).into(),
-        env: BTreeMap::new(),
+        // The shims have it from here, one for each pod.
+        env: environment(cluster),
         health: Some(Health::Runtime { socket: CRI_SOCKET.into() }),
         files: vec![CONTAINERD_CONFIG.into()],
     }
@@ -175,10 +182,12 @@ fn kubelet_unit(cluster: &Cluster, node: &Node) -> Unit {
         format!("--node-ip={}", node.address),
     ];
     set_flags(&mut command, &wished.extra_args);
+    let mut env = environment(cluster);
+    env.extend(wished.env.iter().map(|(name, value)| (name.clone(), value.to_string())));
     Unit {
         name: KUBELET.into(),
         command,
-        env: wished.env.iter().map(|(name, value)| (name.clone(), value.to_string())).collect(),
+        env,
         health: Some(Health::Http {
             address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), KUBELET_HEALTH_PORT),
             path: "/healthz".into(),

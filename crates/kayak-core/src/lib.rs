@@ -20,4 +20,5 @@ pub mod pki;
 pub mod plan;
 pub mod pods;
 pub mod preflight;
+pub mod profile;
 pub mod sockets;

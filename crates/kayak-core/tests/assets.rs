@@ -135,6 +135,28 @@ fn temporary_and_self_hosted_pods_differ_in_nothing_else() {
     }
 }
 
+/// A profile's values are kayak's own: what the owner says of a component replaces them, each once.
+#[test]
+fn the_owners_word_stands_above_the_profiles() {
+    let yaml = "profile: home\ncomponents:\n  kube-apiserver:\n    env: { GOGC: 80 }\n    extraArgs: { max-requests-inflight: 7 }\nkubelet:\n  env: { GOGC: 90 }\n";
+    let rendered = assets(yaml);
+    let file = |path: &str| text(&rendered.files[path]);
+    let api: Value = serde_saphyr::from_str(&file("manifests/20-kube-apiserver.yaml")).unwrap();
+    let container = api.pointer("/spec/template/spec/containers/0").unwrap();
+    let garbage: Vec<_> =
+        container["env"].as_array().unwrap().iter().filter(|env| env["name"] == "GOGC").collect();
+    assert_eq!(garbage, [&serde_json::json!({ "name": "GOGC", "value": "80" })]);
+    let arguments = container["args"].to_string();
+    assert!(arguments.contains("--max-requests-inflight=7\""), "{arguments}");
+    assert!(arguments.contains("--max-mutating-requests-inflight=50\""), "{arguments}");
+    let node: Value =
+        serde_json::from_str(&file("nodes/controller-0/etc/kubernetes/kayak/node.json")).unwrap();
+    let units: Vec<_> =
+        node["units"].as_array().unwrap().iter().map(|unit| (&unit["name"], &unit["env"]["GOGC"])).collect();
+    let words = ["containerd", "25", "kubelet", "90"].map(Value::from);
+    assert_eq!(units, [(&words[0], &words[1]), (&words[2], &words[3])]);
+}
+
 fn differences(path: &str, a: &Value, b: &Value, found: &mut BTreeSet<String>) {
     match (a, b) {
         (Value::Object(a), Value::Object(b)) => {

@@ -155,13 +155,16 @@ impl Component {
         }
     }
 
-    /// Changes the component as the owner wishes, before it takes any form, so that all forms agree.
+    /// Changes the component as its profile or the owner wishes, before it takes any form, so that all
+    /// forms agree.
     #[must_use]
     pub fn overridden(mut self, overrides: &Overrides) -> Self {
         set_flags(&mut self.command, &overrides.extra_args);
-        let text =
-            |(name, value): (&String, &crate::config::Scalar)| Env::Text(name.clone(), value.to_string());
-        self.env.extend(overrides.env.iter().map(text));
+        for (name, value) in &overrides.env {
+            // The API refuses a name that is there twice.
+            self.env.retain(|env| !matches!(env, Env::Text(own, _) if own == name));
+            self.env.push(Env::Text(name.clone(), value.to_string()));
+        }
         self.resources = overrides.resources.clone();
         self
     }
@@ -269,8 +272,9 @@ pub fn member(cluster: &Cluster, node: &Node, keys: &KeyStore) -> Result<Compone
 }
 
 fn as_wished(cluster: &Cluster, component: Component) -> Component {
-    let overrides = cluster.config.components.of(component.name);
-    component.overridden(&overrides)
+    let of_profile = cluster.config.profile.overrides(component.name);
+    let of_owner = cluster.config.components.of(component.name);
+    component.overridden(&of_profile).overridden(&of_owner)
 }
 
 /// The components that run as ordinary objects.
