@@ -32,6 +32,10 @@ pub(super) fn replace(
 }
 
 /// The fields of what is signed, and how it is signed.
+#[expect(
+    clippy::redundant_closure_for_method_calls,
+    reason = "the method is for one lifetime, and any is asked for"
+)]
 fn parts(reader: BERReader<'_, '_>) -> ASN1Result<(Vec<Vec<u8>>, Vec<u8>)> {
     reader.read_sequence(|reader| {
         let mut fields = Vec::new();

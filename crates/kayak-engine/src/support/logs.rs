@@ -39,7 +39,7 @@ pub(super) async fn collect(
             archive.lacks(&format!("{below}/logs{directory}"), &error.to_string());
         }
     }
-    logs.sort_by(|a, b| b.written.cmp(&a.written));
+    logs.sort_by_key(|log| std::cmp::Reverse(log.written));
     for log in logs {
         let name = log.path.as_str().trim_start_matches("/var/log/");
         // The driver reads: it follows no link that a pod has put there.
@@ -54,7 +54,7 @@ pub(super) async fn collect(
 }
 
 /// Lists the logs below a directory by their paths in the node; links are passed over.
-fn find(on_machine: &Utf8Path, in_node: Utf8PathBuf, logs: &mut Vec<Log>) -> io::Result<()> {
+fn find(on_machine: &Utf8Path, in_node: &Utf8Path, logs: &mut Vec<Log>) -> io::Result<()> {
     for entry in on_machine.read_dir_utf8()? {
         let entry = entry?;
         let metadata = match entry.path().symlink_metadata() {
@@ -63,9 +63,9 @@ fn find(on_machine: &Utf8Path, in_node: Utf8PathBuf, logs: &mut Vec<Log>) -> io:
             metadata => metadata?,
         };
         let path = in_node.join(entry.file_name());
-        let others = in_node == POD_LOGS && !entry.file_name().starts_with(OWN_PODS);
+        let others = in_node.as_str() == POD_LOGS && !entry.file_name().starts_with(OWN_PODS);
         if metadata.is_dir() && !others {
-            find(entry.path(), path, logs)?;
+            find(entry.path(), &path, logs)?;
         } else if metadata.is_file() {
             logs.push(Log { written: metadata.modified()?, path });
         }

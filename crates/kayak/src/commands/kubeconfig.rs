@@ -11,6 +11,7 @@ use kayak_core::kubeconfig::entry::{Entry, EntryError, without};
 use kayak_engine::keystore::server_names;
 use serde_json::json;
 
+use super::preflight::require_root;
 use crate::caller::Caller;
 use crate::context::Context;
 use crate::error::CommandError;
@@ -66,6 +67,7 @@ pub fn run(cx: &Context, args: &KubeconfigArgs) -> Result<ExitCode, CommandError
     if args.remove {
         return remove(cx);
     }
+    require_root()?;
     let cluster = cx.cluster_name()?;
     let path = cx.dirs.assets(&cluster).join(KUBECONFIG);
     if args.path {

@@ -24,14 +24,13 @@ enum ManError {
 }
 
 pub fn run(args: &ManArgs) -> Result<ExitCode, CommandError> {
-    match &args.directory {
-        Some(directory) => clap_mangen::generate_to(help::command(), directory)
-            .map_err(|source| ManError::Write { directory: directory.clone(), source })?,
-        None => {
-            let mut page = Vec::new();
-            Man::new(help::command()).render(&mut page).map_err(ManError::Render)?;
-            report::data(&String::from_utf8_lossy(&page));
-        }
+    if let Some(directory) = &args.directory {
+        clap_mangen::generate_to(help::command(), directory)
+            .map_err(|source| ManError::Write { directory: directory.clone(), source })?;
+    } else {
+        let mut page = Vec::new();
+        Man::new(help::command()).render(&mut page).map_err(ManError::Render)?;
+        report::data(&String::from_utf8_lossy(&page));
     }
     Ok(ExitCode::SUCCESS)
 }

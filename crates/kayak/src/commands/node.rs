@@ -105,6 +105,7 @@ fn list(cx: &Context) -> Result<ExitCode, CommandError> {
 }
 
 /// Where a program in a node reads from.
+#[derive(Clone, Copy)]
 enum Input {
     /// Nowhere: a script that runs kayak in a loop over its own input keeps it.
     None,

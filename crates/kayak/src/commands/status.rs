@@ -6,6 +6,7 @@ use kayak_engine::asset_dir;
 use kayak_engine::cluster::ClusterHandle;
 use kayak_engine::status::{self, Report};
 
+use super::preflight::require_root;
 use crate::context::{Context, block_on};
 use crate::error::CommandError;
 use crate::report::{self, Output};
@@ -19,6 +20,7 @@ use crate::report::{self, Output};
 pub struct StatusArgs {}
 
 pub fn run(cx: &Context, _: &StatusArgs) -> Result<ExitCode, CommandError> {
+    require_root()?;
     let assets = asset_dir::read(&cx.dirs.assets(&cx.cluster_name()?))?;
     let report = block_on(async {
         let cluster = ClusterHandle::new(assets, cx.driver()?).await?;

@@ -10,8 +10,9 @@ use kayak_engine::{asset_dir, status};
 use serde_json::json;
 use time::OffsetDateTime;
 
+use super::plan;
+use super::preflight::require_root;
 use crate::caller::Caller;
-use crate::commands::plan;
 use crate::context::{Context, block_on};
 use crate::error::CommandError;
 use crate::own_file;
@@ -38,6 +39,7 @@ pub struct SupportArgs {
 struct ArchiveError(#[source] std::io::Error);
 
 pub fn run(cx: &Context, args: &SupportArgs) -> Result<ExitCode, CommandError> {
+    require_root()?;
     let cluster = cx.cluster_name_or("kayak")?;
     let now = OffsetDateTime::now_utc();
     let root = format!("kayak-support-{cluster}-{}", stamp(now));
@@ -74,7 +76,7 @@ async fn collect(
     let parts = [
         ("versions.txt", versions().map_err(|e| e.line())),
         ("status.json", within(of_status(cx, &sources)).await),
-        ("plan.txt", within(plan::described(cx)).await),
+        ("plan.txt", within(Box::pin(plan::described(cx))).await),
     ];
     for (name, content) in parts {
         archive.put(name, content.map(String::into_bytes)).map_err(ArchiveError)?;

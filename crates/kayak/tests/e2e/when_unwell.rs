@@ -106,9 +106,9 @@ fn secrets(cluster: &Cluster) -> Vec<(String, String)> {
 pub fn support_holds_everything_but_secrets(cluster: &Cluster) {
     let secrets = secrets(cluster);
     // Where logs are collected from, somebody has logged what nobody should.
-    let planted: String = secrets.iter().map(|(name, form)| format!("{name} {form} end\n")).collect();
+    let lines: Vec<_> = secrets.iter().map(|(name, form)| format!("{name} {form} end\n")).collect();
     let plant = scratch().join("planted.log");
-    std::fs::write(&plant, &planted).unwrap();
+    std::fs::write(&plant, lines.concat()).unwrap();
     let in_node = "/var/log/kayak/planted.log";
     let mut copy = cluster.command(&["node", "shell", "controller-0", "--", "tee", in_node]);
     succeed(copy.stdin(std::fs::File::open(&plant).unwrap()));
