@@ -85,9 +85,8 @@ impl Changes {
         let mut ready = self.0.readable().await.map_err(AddressError::Wait)?;
         loop {
             match rustix::io::read(&self.0, &mut [0; 4096]) {
-                Ok(_) => {}
-                // More came than the socket holds: news all the same.
-                Err(rustix::io::Errno::NOBUFS) => {}
+                // Also when more came than the socket holds: news all the same.
+                Ok(_) | Err(rustix::io::Errno::NOBUFS) => {}
                 Err(rustix::io::Errno::AGAIN) => break,
                 Err(error) => return Err(AddressError::Wait(error.into())),
             }

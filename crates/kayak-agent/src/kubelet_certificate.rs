@@ -15,7 +15,7 @@ use crate::status::Board;
 
 const SUBJECT: &str = "kubelet certificate";
 /// The clock may be set meanwhile.
-const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+const LOOK_AGAIN: Duration = Duration::from_hours(1);
 
 /// Why the certificate is of no use.
 #[derive(Debug, thiserror::Error)]

@@ -130,8 +130,9 @@ mod tests {
 
     #[test]
     fn only_a_holder_of_this_node_that_cannot_be_alive_is_dead() {
-        // Holder, when it renewed, when the running instances were made; whether it is dead.
-        let table: [(Option<&str>, Option<i64>, &[i64], bool); 10] = [
+        /// Holder, when it renewed, when the running instances were made; whether it is dead.
+        type Row = (Option<&'static str>, Option<i64>, &'static [i64], bool);
+        let table: [Row; 10] = [
             (Some("cp-1_a"), Some(10), &[], true),
             (Some("cp-1_a"), Some(10), &[11], true),
             (Some("cp-1_a"), Some(10), &[11, 12], true),

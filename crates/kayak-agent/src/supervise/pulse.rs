@@ -8,9 +8,9 @@ const STEADY: Duration = Duration::from_secs(1);
 /// A machine with much to do may be late with an answer.
 const NOT_READY_AFTER: Duration = Duration::from_secs(3);
 /// One that is silent for as long will not recover by itself.
-const HANGS_AFTER: Duration = Duration::from_secs(60);
+const HANGS_AFTER: Duration = Duration::from_mins(1);
 /// A first start on a slow disk with many containers takes long, and would again.
-const STARTS_WITHIN: Duration = Duration::from_secs(300);
+const STARTS_WITHIN: Duration = Duration::from_mins(5);
 
 /// What follows from an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
