@@ -9,6 +9,10 @@ use camino::{Utf8Path, Utf8PathBuf};
 use kayak_core::assets::{Assets, AssetsError, CLUSTER_FILE, Content, Edited, RENDERED, Rendered, is_secret};
 use kayak_core::pki::{KeyStore, Pair, Secret};
 
+/// What a file is called until it is whole. It lies at the top of the directory, where nothing is taken
+/// for an asset or for somebody's addition, and it is the same for all, so that the next run replaces it.
+const UNFINISHED: &str = ".unfinished";
+
 /// What can go wrong with an asset directory.
 #[derive(Debug, thiserror::Error)]
 pub enum AssetDirError {
@@ -41,37 +45,52 @@ pub enum AssetDirError {
     },
 }
 
+/// One change of an asset directory.
+pub struct Write {
+    /// The path below the directory.
+    pub path: String,
+    /// What it is to hold; `None` removes it.
+    pub content: Option<Content>,
+}
+
+impl Write {
+    /// Makes the change, in one step: a cut-off leaves the old or the new.
+    pub fn carry_out(&self, dir: &Utf8Path) -> Result<(), AssetDirError> {
+        let path = dir.join(&self.path);
+        let parent = path.parent().unwrap_or(dir);
+        let done = create_private(parent).and_then(|()| match &self.content {
+            Some(content) => write_content(dir, &path, content, is_secret(&self.path)),
+            None => fs::remove_file(&path),
+        });
+        done.map_err(|source| AssetDirError::Write { path, source })
+    }
+}
+
 /// Writes every asset that is not there as it should be; directories 0700, secrets 0600. Files of an
 /// earlier rendering that are not among them any more are removed from the directories that kayak fills.
-/// Cut off anywhere, it leaves nothing that would be taken for somebody's edit.
 pub fn write(dir: &Utf8Path, assets: &Assets) -> Result<(), AssetDirError> {
-    let fail = |path: &Utf8Path| {
-        let path = path.to_owned();
-        move |source| AssetDirError::Write { path, source }
-    };
-    create_private(dir).map_err(fail(dir))?;
+    create_private(dir).map_err(|source| AssetDirError::Write { path: dir.to_owned(), source })?;
+    writes(dir, assets)?.iter().try_for_each(|write| write.carry_out(dir))
+}
+
+/// What [`write`] does, in its order. Cut off between any two, nothing is left that would be taken for
+/// somebody's edit: while one rendering takes the place of another, both are written down as rendered.
+pub fn writes(dir: &Utf8Path, assets: &Assets) -> Result<Vec<Write>, AssetDirError> {
     let there = read_files(dir)?;
-    let put = |name: &str, content: &Content| {
-        let path = dir.join(name);
-        let parent = path.parent().unwrap_or(dir);
-        create_private(parent).map_err(fail(parent))?;
-        write_content(&path, content, is_secret(name)).map_err(fail(&path))
-    };
-    let stale: Vec<_> = stale_among(&there, assets);
-    if stale.iter().any(|name| name != RENDERED) {
+    let stale = stale_among(&there, assets);
+    let mut writes = Vec::new();
+    if stale.iter().any(|path| path != RENDERED) {
         let either = rendered(&there).or(&assets.rendered());
-        put(RENDERED, &Content::File(serde_json::to_vec_pretty(&either).unwrap_or_default()))?;
+        let either = Content::File(serde_json::to_vec_pretty(&either).unwrap_or_default());
+        writes.push(Write { path: RENDERED.into(), content: Some(either) });
     }
-    for name in stale.iter().filter(|name| *name != RENDERED) {
-        match assets.files.get(name) {
-            Some(content) => put(name, content)?,
-            None => fs::remove_file(dir.join(name)).map_err(fail(&dir.join(name)))?,
-        }
+    let wished = |path: &str| assets.files.get(path).cloned();
+    let others = stale.iter().filter(|path| *path != RENDERED);
+    writes.extend(others.map(|path| Write { path: path.clone(), content: wished(path) }));
+    if let Some(content) = wished(RENDERED).filter(|_| !stale.is_empty()) {
+        writes.push(Write { path: RENDERED.into(), content: Some(content) });
     }
-    match assets.files.get(RENDERED) {
-        Some(content) if !stale.is_empty() => put(RENDERED, content),
-        Some(_) | None => Ok(()),
-    }
+    Ok(writes)
 }
 
 /// Returns the files that [`write`] would write or remove.
@@ -117,9 +136,9 @@ fn create_private(dir: &Utf8Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-/// Replaces a file in one step, so that a cut-off leaves the old or the new one.
-fn write_content(path: &Utf8Path, content: &Content, secret: bool) -> io::Result<()> {
-    let temporary = Utf8PathBuf::from(format!("{path}.new"));
+/// Replaces a file in one step.
+fn write_content(dir: &Utf8Path, path: &Utf8Path, content: &Content, secret: bool) -> io::Result<()> {
+    let temporary = dir.join(UNFINISHED);
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -178,6 +197,9 @@ fn read_files(dir: &Utf8Path) -> Result<BTreeMap<String, Content>, AssetDirError
         };
         for entry in entries {
             let entry = entry.map_err(fail)?;
+            if entry.file_name() == UNFINISHED {
+                continue;
+            }
             let (path, kind) = (entry.path().to_owned(), entry.file_type().map_err(fail)?);
             let fail = |source| AssetDirError::Read { path: path.clone(), source };
             let content = if kind.is_dir() {
@@ -193,4 +215,22 @@ fn read_files(dir: &Utf8Path) -> Result<BTreeMap<String, Content>, AssetDirError
         }
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_cut_off_is_nobodys_addition() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(scratch.path()).unwrap();
+        let write = |path: &str| Write { path: path.into(), content: Some(Content::File(b"whole".to_vec())) };
+        write("manifests/a.yaml").carry_out(dir).unwrap();
+        fs::write(dir.join(UNFINISHED), "hal").unwrap();
+        assert_eq!(read_files(dir).unwrap().into_keys().collect::<Vec<_>>(), ["manifests/a.yaml"]);
+        write("manifests/b.yaml").carry_out(dir).unwrap();
+        assert_eq!(read_files(dir).unwrap().len(), 2);
+        assert!(!dir.join(UNFINISHED).exists());
+    }
 }
