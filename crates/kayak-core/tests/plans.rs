@@ -171,6 +171,21 @@ fn what_the_owner_edited_is_reverted_only_where_it_is_named() {
 }
 
 #[test]
+fn what_is_named_is_reverted_also_where_no_api_could_tell_of_the_edit() {
+    let named = Named { revert: ["deployment/coredns".to_owned()].into(), ..Named::default() };
+    let plan = checked_with(&nothing(), &named);
+    let inject = plan.phases.iter().find(|phase| phase.id == PhaseId::Inject).unwrap();
+    let [Step::Apply(applied), Step::Revert(reverted)] = inject.steps.as_slice() else {
+        panic!("{:?}", inject.steps)
+    };
+    assert_eq!(
+        reverted.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["deployment/kube-system/coredns"]
+    );
+    assert!(!applied.contains(&reverted[0]));
+}
+
+#[test]
 fn what_is_no_longer_wished_is_deleted_only_where_it_is_named() {
     let mut seen = all_well();
     let Fact::Known(api) = &mut seen.api else { unreachable!() };

@@ -133,6 +133,8 @@ fn inject(wish: &Wish<'_>, seen: &Observed) -> Phase {
         };
         let named = wish.named.revert.iter().any(|name| id.is_called(name));
         match object {
+            // It may well have been edited: that cannot be seen before there is an API.
+            None if named => revert.push(id.clone()),
             None | Some(ObjectSeen::Missing) => apply.push(id.clone()),
             Some(ObjectSeen::Present { edits, .. }) if named && !edits.is_empty() => revert.push(id.clone()),
             Some(ObjectSeen::Present { changes, .. }) if !changes.is_empty() => apply.push(id.clone()),
