@@ -42,7 +42,12 @@ impl ClusterHandle {
             Some(Content::Link(_)) | None => String::new(),
         };
         let client = api::client(&kubeconfig).await?;
-        Ok(Self { assets, driver, client })
+        Ok(Self::with_client(assets, driver, client))
+    }
+
+    /// As [`Self::new`], with a client that knows its own way to the API.
+    pub fn with_client(assets: Assets, driver: Arc<dyn Driver>, client: kube::Client) -> Self {
+        Self { assets, driver, client }
     }
 
     /// The API's client.

@@ -66,8 +66,8 @@ pub enum ExecuteError {
 pub struct Executor<'a> {
     /// The cluster.
     pub cluster: &'a ClusterHandle,
-    /// The prepared images that new nodes are given.
-    pub store: &'a store::Store,
+    /// The prepared images that new nodes are given, if they do not bring their own.
+    pub store: Option<&'a store::Store>,
     /// Where the cluster's assets are kept on this machine.
     pub assets: &'a Utf8Path,
     /// Who is told.
@@ -128,9 +128,10 @@ impl Executor<'_> {
     async fn create(&self, node: &Node) -> Result<(), ExecuteError> {
         let spec = self.cluster.node_spec(node);
         self.cluster.driver.create(&spec).await?;
-        if let Some(var) = self.cluster.driver.directory(&spec.id, "/var".into()) {
+        let var = self.cluster.driver.directory(&spec.id, "/var".into());
+        if let Some((store, var)) = self.store.zip(var) {
             let fail = |source| ExecuteError::Images { node: node.name.clone(), source };
-            match store::clone_into(self.store, &var).await.map_err(fail)? {
+            match store::clone_into(store, &var).await.map_err(fail)? {
                 Cloned::Made | Cloned::Same => {}
                 Cloned::Different => tracing::warn!("`{}` keeps the images of an earlier bundle", node.name),
             }

@@ -125,7 +125,7 @@ async fn execute(
     list_edits(&decision.seen, doing.named, progress);
     let tell = |event| progress.event(&event);
     let patience = Duration::from_secs(doing.how.patience);
-    let executor = Executor { cluster: &cluster, store: &store, assets: &kept, tell: &tell, patience };
+    let executor = Executor { cluster: &cluster, store: Some(&store), assets: &kept, tell: &tell, patience };
     for phase in &decision.plan.phases {
         if doing.how.until.is_some_and(|last| phase.id > last) {
             report::note(&format!(
