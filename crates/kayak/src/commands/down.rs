@@ -67,7 +67,7 @@ fn tell_others(found: &Comparison) {
 }
 
 fn left_over(cluster: &str, left: &[Thing], marks: &Marks) -> CommandError {
-    let list: String = left.iter().map(|thing| format!("\n  {thing}: `{}`", marks.remedy(thing))).collect();
-    CommandError::failed(format!("cluster `{cluster}` was removed, but this is left of it:{list}"))
+    let list: Vec<_> = left.iter().map(|thing| format!("\n  {thing}: `{}`", marks.remedy(thing))).collect();
+    CommandError::failed(format!("cluster `{cluster}` was removed, but this is left of it:{}", list.concat()))
         .hint("run `kayak down` again, or remove it by the commands above")
 }

@@ -58,7 +58,9 @@ pub fn run(cx: &Context, args: &EnableArgs) -> Result<ExitCode, CommandError> {
         Output::Text if written.is_empty() => report::note(&format!("cluster `{name}` was enabled already")),
         Output::Text => {
             report::note(&format!("cluster `{name}` starts at boot; wrote"));
-            written.iter().for_each(|path| report::data(path.as_str()));
+            for path in &written {
+                report::data(path.as_str());
+            }
         }
     }
     Ok(ExitCode::SUCCESS)

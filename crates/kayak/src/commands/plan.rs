@@ -114,12 +114,7 @@ pub fn run(cx: &Context, args: &PlanArgs) -> Result<ExitCode, CommandError> {
 }
 
 /// Plans for a wish, and prints what would be done.
-pub async fn show(
-    cx: &Context,
-    wish: &Wish,
-    named: &Named,
-    diff: bool,
-) -> Result<Decision, CommandError> {
+pub async fn show(cx: &Context, wish: &Wish, named: &Named, diff: bool) -> Result<Decision, CommandError> {
     let mut named = named.clone();
     let rendering = wish.render_kept(cx, &mut named)?;
     let kept = cx.dirs.assets(&wish.config.name);
