@@ -165,7 +165,7 @@ fn list(sim: &Sim, key: &Key, query: &Query) -> Response<Body> {
 /// The key of the only object that a watch is for.
 fn only(query: &Query, mut key: Key) -> Key {
     let selector = query.get("fieldSelector").and_then(|s| s.strip_prefix("metadata.name="));
-    key.name = selector.expect("watches are for one object").to_owned();
+    selector.expect("watches are for one object").clone_into(&mut key.name);
     key
 }
 

@@ -144,7 +144,7 @@ impl Story {
         if sim.world().api_answers() && sim.etcd(|etcd| etcd.objects.contains_key(&key)) {
             self.machine.cuts.push(format!("the owner edits {id}"));
             sim.change_etcd(|e| {
-                e.change(id, |object| object.update("kubectl-edit", path.clone(), Some(value.clone())))
+                e.change(id, |object| object.update("kubectl-edit", path.clone(), Some(value.clone())));
             });
             self.owners.insert((key, path), Some(value));
         }

@@ -106,7 +106,7 @@ impl World {
         if running.age == 0 {
             return Some(Status::default());
         }
-        let unit = UnitStatus { ready: running.units_ready, restarts: 0, last_end: None };
+        let unit = UnitStatus { ready: running.units_ready, restarts: 0, last_end: None, because: None };
         let units = ["containerd", "kubelet"].map(|name| (name.to_owned(), unit.clone()));
         let instances = |component: &str| {
             let of_it = running.processes.iter().filter(|(_, process)| process.component == component);
