@@ -5,7 +5,13 @@ KAYAK        := $(CARGO_TARGET)/kayak
 # More for `kayak up`: `make up UP_FLAGS="--config cluster.yaml"`.
 UP_FLAGS     ?=
 
-.PHONY: up down test check unit e2e build bundle deps deps-check
+# How often `make bench` and `make soak` bring clusters up; more for kayak-bench in the other two.
+BENCH_RUNS   ?= 5
+BENCH_FLAGS  ?=
+SOAK_ROUNDS  ?= 20
+SOAK_FLAGS   ?=
+
+.PHONY: up down test check unit e2e bench soak build bundle deps deps-check
 
 up: build bundle ## Bring a cluster up on this machine
 	$(KAYAK) up $(UP_FLAGS)
@@ -26,6 +32,13 @@ unit: deps ## Tests that need no cluster
 e2e: build bundle ## Tests on a real cluster, and one that removes it
 	cargo test --release --locked -p kayak-engine --test local_driver -- --ignored
 	cargo test --release --locked -p kayak --test e2e
+
+bench: bundle ## Compare with kubeadm; results go into bench/results
+	cargo build --profile dist --locked -p kayak
+	$(CARGO_TARGET)/kayak-bench compare --kayak $(dir $(CARGO_TARGET))dist/kayak --runs $(BENCH_RUNS) $(BENCH_FLAGS)
+
+soak: bundle ## Up and down, and up, killed and up, over and over
+	$(CARGO_TARGET)/kayak-bench soak --kayak $(KAYAK) --rounds $(SOAK_ROUNDS) $(SOAK_FLAGS)
 
 build: deps ## The kayak binary
 	cargo build --release --locked
