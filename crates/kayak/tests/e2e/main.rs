@@ -13,6 +13,7 @@ mod client;
 mod cluster;
 mod control_plane_is_ordinary;
 mod cut_off;
+mod home_profile;
 mod image;
 mod inventory;
 mod machine;
@@ -91,6 +92,10 @@ const ALONE: &[(&str, fn())] = &[
     ("an_edited_rendering_starts_as_edited", assets_by_hand::an_edited_rendering_starts_as_edited),
     ("a_gate_that_does_not_open_says_why", assets_by_hand::a_gate_that_does_not_open_says_why),
     ("the_bundle_travels_in_one_file", bundle_travels::the_bundle_travels_in_one_file),
+    (
+        "workloads_run_in_what_a_home_server_has_left",
+        home_profile::workloads_run_in_what_a_home_server_has_left,
+    ),
     ("an_enabled_cluster_starts_at_boot", boot::an_enabled_cluster_starts_at_boot),
     ("down_names_what_is_left", inventory::down_names_what_is_left),
     ("a_second_run_is_refused_and_told_who_is_first", cut_off::a_second_run_is_refused_and_told_who_is_first),

@@ -42,17 +42,22 @@ pub fn bring_up_watched() -> Cluster {
     let cluster = Cluster::new("e2e", 1, "");
     cluster.up(&["--until", "inject"]);
     let outside = Watch::start(&cluster.api(), &cluster.assets());
-    let archive = image::docker_archive("e2e.local/web:docker");
-    cluster.kayak(&["image", "load", archive.to_str().unwrap()]);
-    cluster.wait_for(&["get", "serviceaccount", "default", "-o", "name"], |name| !name.is_empty());
-    cluster.apply(INSIDE);
-    cluster.wait_for(&["logs", "inside", "--tail=1"], |line| line.starts_with("requests "));
+    look_from_inside(&cluster);
     cluster.up(&[]);
     // What leaves late is noticed late: look on for a while after the pivot.
     std::thread::sleep(Duration::from_secs(5));
     assert_unnoticed("during the pivot", &outside.stop());
     assert_unnoticed_inside(&cluster);
     cluster
+}
+
+/// Starts the client in a pod, and waits for its first request.
+pub fn look_from_inside(cluster: &Cluster) {
+    let archive = image::docker_archive("e2e.local/web:docker");
+    cluster.kayak(&["image", "load", archive.to_str().unwrap()]);
+    cluster.wait_for(&["get", "serviceaccount", "default", "-o", "name"], |name| !name.is_empty());
+    cluster.apply(INSIDE);
+    cluster.wait_for(&["logs", "inside", "--tail=1"], |line| line.starts_with("requests "));
 }
 
 /// Panics if the client outside noticed anything.
