@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Component, Env, HostDir, Probe, Probes, Workload, flags};
 use crate::access::{cluster_role, cluster_role_binding, user};
@@ -13,8 +13,11 @@ use crate::pki::{KeyStore, MissingKey};
 
 /// Its name.
 pub const NAME: &str = "flannel";
-/// Bytes that VXLAN over IPv4 takes off the link's MTU.
+/// Bytes that VXLAN over IPv4 takes off the link's MTU, with one node too: pods keep theirs when
+/// there are more.
 pub const OVERHEAD: u32 = 50;
+/// Where the kernel takes VXLAN's packets, on every address: its socket cannot be bound to one.
+pub const VXLAN_PORT: u16 = 8472;
 
 /// States flannel.
 pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, MissingKey> {
@@ -34,7 +37,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
     let net_conf = json!({
         "Network": cluster.config.network.pods,
         "EnableNFTables": true,
-        "Backend": { "Type": "vxlan" },
+        "Backend": backend(cluster),
     });
     let health = Some(Probe::Http("/healthz", 10254, Some("127.0.0.1")));
     Ok(Component {
@@ -49,6 +52,20 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
         capabilities: &["NET_ADMIN", "NET_RAW"],
         ..Component::new(NAME, &cluster.images.flannel, Workload::NodeDaemonSet, command)
     })
+}
+
+/// How packets come to other nodes. Where there are none, no socket is opened for it.
+fn backend(cluster: &Cluster) -> Value {
+    if overlay_port(cluster).is_some() {
+        json!({ "Type": "vxlan", "Port": VXLAN_PORT })
+    } else {
+        json!({ "Type": "alloc" })
+    }
+}
+
+/// The port on which nodes exchange pods' packets, if there is more than one.
+pub fn overlay_port(cluster: &Cluster) -> Option<u16> {
+    (cluster.nodes.len() > 1).then_some(VXLAN_PORT)
 }
 
 /// What flannel may do: read nodes, and write its own facts into their annotations.
