@@ -11,7 +11,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use ipnet::Ipv4Net;
 use kayak_bundle::{Bundle, Image};
 use kayak_engine::driver::local::{Local, Paths};
-use kayak_engine::driver::{ClusterSpec, Driver as _, NodeId, NodeSpec};
+use kayak_engine::driver::{ClusterNetwork, ClusterSpec, Driver as _, NodeId, NodeNetwork, NodeSpec};
 use kayak_engine::store;
 use tokio::process::Command;
 
@@ -69,8 +69,7 @@ impl Kubeadm {
             .prepare(&ClusterSpec {
                 name: NAME.into(),
                 image: image.clone(),
-                node_range: NODES.into(),
-                gateway: GATEWAY.into(),
+                network: ClusterNetwork::Bridge { range: NODES.into(), gateway: GATEWAY.into() },
                 pod_ranges: vec![PODS.into()],
                 service_ranges: vec![SERVICES.into()],
                 egress: false,
@@ -80,8 +79,10 @@ impl Kubeadm {
             .create(&NodeSpec {
                 id: node.clone(),
                 image,
-                address: Ipv4Net::new_assert(ADDRESS, NODES.prefix_len()).into(),
-                gateway: GATEWAY.into(),
+                network: NodeNetwork::Bridge {
+                    address: Ipv4Net::new_assert(ADDRESS, NODES.prefix_len()).into(),
+                    gateway: GATEWAY.into(),
+                },
                 memory_limit: None,
                 mounts: Vec::new(),
                 command: ["bash", "-c", INIT, "init", &ADDRESS.to_string(), NODE].map(str::to_owned).into(),

@@ -1,17 +1,23 @@
 //! The facts of one cluster: its configuration with everything resolved that rendering needs.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, NodeSettings};
+use crate::component::{etcd, flannel};
+use crate::config::{Config, Network, NetworkMode, NodeSettings};
 
 /// The API's port, on every controller's address and on each node's loopback.
 pub const API_PORT: u16 = 6443;
 /// The port of the node's own way to the API.
 pub const LOCAL_API_PORT: u16 = 7443;
 
+/// The kubelet's port.
+pub const KUBELET_PORT: u16 = 10250;
+/// The ports of services that are reached by a node's address, first and last: the API server's default.
+pub const NODE_PORTS: (u16, u16) = (30000, 32767);
 /// The name of the only node that there is so far.
 pub const ONLY_NODE: &str = "controller-0";
 
@@ -73,21 +79,74 @@ pub struct Cluster {
     pub nameservers: Vec<IpAddr>,
 }
 
+/// What a cluster has of the machine's own network, and by which way others come to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostNetwork {
+    /// The interface by which the node is reached.
+    pub interface: String,
+    /// The interface's address, the node's.
+    pub address: Ipv4Addr,
+    /// Ports of that address that are the cluster's, TCP and UDP, first and last.
+    pub ports: Vec<(u16, u16)>,
+    /// UDP ports on which the kernel takes packets at every address.
+    pub wildcard_ports: Vec<u16>,
+}
+
+/// What a cluster's facts depend on beside its configuration: the machine it is made on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MachineFacts {
+    /// The name servers that the machine uses itself.
+    pub nameservers: Vec<IpAddr>,
+    /// Its network interfaces that have an IPv4 address, by name, with their addresses in order.
+    pub interfaces: BTreeMap<String, Vec<Ipv4Addr>>,
+}
+
+/// Why a configuration cannot be a cluster on this machine.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// The interface that the cluster is to be reached by has no address.
+    #[error("`network.interface: {name}` is not here, or has no IPv4 address; {}", those_there(.there))]
+    NoInterface {
+        /// Which one was named.
+        name: String,
+        /// Those that would do.
+        there: Vec<String>,
+    },
+    /// The interface's address is one that pods or services would have.
+    #[error("`network.{range}: {net}` covers {address}, the address of `{name}`")]
+    Covered {
+        /// Which range.
+        range: &'static str,
+        /// The range.
+        net: Ipv4Net,
+        /// The interface's address.
+        address: Ipv4Addr,
+        /// The interface.
+        name: String,
+    },
+}
+
+fn those_there(interfaces: &[String]) -> String {
+    if interfaces.is_empty() { "no other is".into() } else { format!("there are {}", interfaces.join(", ")) }
+}
+
 impl Cluster {
-    /// Resolves a configuration that was read from `source`; `machine_nameservers` are those the machine
-    /// uses itself.
-    pub fn resolve(config: Config, source: &str, images: Images, machine_nameservers: &[IpAddr]) -> Self {
+    /// Resolves a configuration that was read from `source` on a machine.
+    pub fn resolve(
+        config: Config,
+        source: &str,
+        images: Images,
+        machine: &MachineFacts,
+    ) -> Result<Self, ResolveError> {
         let nameservers = if config.network.egress {
-            config.network.nameservers.clone().unwrap_or_else(|| machine_nameservers.to_vec())
+            config.network.nameservers.clone().unwrap_or_else(|| machine.nameservers.clone())
         } else {
             Vec::new()
         };
-        let nodes = vec![Node {
-            name: ONLY_NODE.into(),
-            role: Role::Controller,
-            address: host(config.network.nodes, 2),
-        }];
-        Self {
+        let address = node_address(&config.network, machine)?;
+        let nodes = vec![Node { name: ONLY_NODE.into(), role: Role::Controller, address }];
+        Ok(Self {
             // A name server on the machine's loopback is another one inside a pod, and CoreDNS
             // takes it for a forwarding loop and dies.
             // Nodes have no IPv6 yet, so a name server with such an address would only cost time.
@@ -96,7 +155,22 @@ impl Cluster {
             source: source.into(),
             images,
             nodes,
-        }
+        })
+    }
+
+    /// What the cluster has of the machine's own network, if it is on that.
+    pub fn host_network(&self) -> Option<HostNetwork> {
+        let interface = match self.config.network.mode {
+            NetworkMode::Bridge => return None,
+            NetworkMode::Host => self.config.network.interface.clone()?,
+        };
+        let ports = [etcd::CLIENT_PORT, etcd::PEER_PORT, API_PORT, KUBELET_PORT].map(|port| (port, port));
+        Some(HostNetwork {
+            interface,
+            address: self.nodes.first()?.address,
+            ports: ports.into_iter().chain([NODE_PORTS]).collect(),
+            wildcard_ports: flannel::overlay_port(self).into_iter().collect(),
+        })
     }
 
     /// The cluster's name.
@@ -141,7 +215,69 @@ impl Cluster {
     }
 }
 
+fn node_address(network: &Network, machine: &MachineFacts) -> Result<Ipv4Addr, ResolveError> {
+    let name = match network.mode {
+        NetworkMode::Bridge => return Ok(host(network.nodes, 2)),
+        NetworkMode::Host => network.interface.clone().unwrap_or_default(),
+    };
+    let Some(&address) = machine.interfaces.get(&name).and_then(|addresses| addresses.first()) else {
+        let there = machine.interfaces.keys().filter(|name| *name != "lo").map(|name| format!("`{name}`"));
+        return Err(ResolveError::NoInterface { name, there: there.collect() });
+    };
+    for (range, net) in [("pods", network.pods), ("services", network.services)] {
+        if net.contains(&address) {
+            return Err(ResolveError::Covered { range, net, address, name });
+        }
+    }
+    Ok(address)
+}
+
 /// Returns the `index`-th address of a range.
 fn host(range: Ipv4Net, index: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(range.network()) + index)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A cluster on a machine with a network and a VPN.
+    pub(crate) fn resolve(yaml: &str) -> Result<Cluster, ResolveError> {
+        let images = Images {
+            kubernetes_version: "v1.36.3".into(),
+            node: "node".into(),
+            kubernetes: "kubernetes".into(),
+            etcd: "etcd".into(),
+            coredns: "coredns".into(),
+            flannel: "flannel".into(),
+            pause: "pause".into(),
+        };
+        let interfaces = [("lo", "127.0.0.1"), ("eth0", "192.0.2.2"), ("tun0", "10.8.0.1")];
+        let interfaces = interfaces.map(|(name, address)| (name.into(), vec![address.parse().unwrap()]));
+        let machine = MachineFacts { nameservers: Vec::new(), interfaces: interfaces.into() };
+        Cluster::resolve(Config::parse(yaml).unwrap(), yaml, images, &machine)
+    }
+
+    #[test]
+    fn the_node_has_the_named_interfaces_address() {
+        let cluster = resolve("network: { mode: host, interface: tun0 }").unwrap();
+        assert_eq!(cluster.nodes[0].address, Ipv4Addr::new(10, 8, 0, 1));
+        let network = cluster.host_network().unwrap();
+        assert_eq!((network.interface.as_str(), network.address), ("tun0", cluster.nodes[0].address));
+        assert_eq!(resolve("").unwrap().host_network(), None);
+        assert_eq!(resolve("").unwrap().nodes[0].address, Ipv4Addr::new(10, 254, 0, 2));
+    }
+
+    #[test]
+    fn an_interface_without_an_address_of_its_own_is_refused() {
+        let refused = |yaml| resolve(yaml).unwrap_err().to_string();
+        assert_eq!(
+            refused("network: { mode: host, interface: tun1 }"),
+            "`network.interface: tun1` is not here, or has no IPv4 address; there are `eth0`, `tun0`"
+        );
+        assert_eq!(
+            refused("network: { mode: host, interface: tun0, pods: 10.8.0.0/16 }"),
+            "`network.pods: 10.8.0.0/16` covers 10.8.0.1, the address of `tun0`"
+        );
+    }
 }

@@ -71,9 +71,13 @@ pub enum Profile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Network {
+    /// Where the nodes' addresses come from.
+    pub mode: NetworkMode,
+    /// The machine's interface, a VPN's say, by whose address alone the cluster may be reached; for `mode: host`.
+    pub interface: Option<String>,
     /// Whether pods and nodes reach the outside, masqueraded by the machine.
     pub egress: bool,
-    /// The nodes' addresses; the first one is the machine's own on the bridge.
+    /// The nodes' addresses; the first one is the machine's own on the bridge. Unused with `mode: host`.
     #[schemars(with = "String", regex(pattern = IPV4_RANGE))]
     pub nodes: Ipv4Net,
     /// The pods' addresses; each node gets a /24 of it.
@@ -86,6 +90,17 @@ pub struct Network {
     pub domain: String,
     /// Name servers for names outside the cluster; the machine's own if absent.
     pub nameservers: Option<Vec<IpAddr>>,
+}
+
+/// Where the nodes' addresses come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// Each node has a network of its own, on a bridge that only this machine reaches.
+    #[default]
+    Bridge,
+    /// The node is on the machine's own network, and is reached by one interface's address.
+    Host,
 }
 
 /// How clients reach the API.
@@ -140,6 +155,8 @@ impl Default for Config {
 impl Default for Network {
     fn default() -> Self {
         Self {
+            mode: NetworkMode::Bridge,
+            interface: None,
             egress: true,
             nodes: net([10, 254, 0, 0], 24),
             pods: net([10, 244, 0, 0], 16),

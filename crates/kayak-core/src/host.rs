@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::assets::Content;
 use crate::cluster::{API_PORT, Cluster, LOCAL_API_PORT, Node, Role};
 use crate::component::{self, apiserver, controller_manager, flannel, scheduler, set_flags};
+use crate::config::NetworkMode;
 use crate::form::{STATIC_SECRETS, static_pod};
 use crate::kubeconfig;
 use crate::node::{
@@ -93,10 +94,10 @@ fn config(cluster: &Cluster, node: &Node) -> NodeConfig {
         cluster: cluster.name().into(),
         name: node.name.clone(),
         address: IpAddr::V4(node.address),
-        interface: None,
+        interface: cluster.config.network.interface.clone(),
         hosts: cluster.nodes.iter().map(|n| (n.name.clone(), IpAddr::V4(n.address))).collect(),
         nameservers: cluster.nameservers.clone(),
-        sysctls: sysctls(),
+        sysctls: sysctls(cluster),
         units: vec![containerd_unit(cluster), kubelet_unit(cluster, node)],
         fronts: if controller { fronts(node) } else { Vec::new() },
         pod_network: PodNetwork {
@@ -144,7 +145,12 @@ fn fronts(node: &Node) -> Vec<Front> {
     ]
 }
 
-fn sysctls() -> BTreeMap<String, String> {
+/// The kernel's settings for the node's own network; those of the machine's are its owner's, and
+/// what it takes there the driver has on loan.
+fn sysctls(cluster: &Cluster) -> BTreeMap<String, String> {
+    if cluster.config.network.mode == NetworkMode::Host {
+        return BTreeMap::new();
+    }
     [
         ("net.ipv4.ip_forward", "1"),
         // Pods' packets leave by another way than they came when a service address is between.

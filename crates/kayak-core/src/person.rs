@@ -131,20 +131,10 @@ fn is_label(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::Images;
-    use crate::config::Config;
+    use crate::cluster::tests::resolve;
 
     fn cluster() -> Cluster {
-        let images = Images {
-            kubernetes_version: "v1.36.3".into(),
-            node: "node".into(),
-            kubernetes: "kubernetes".into(),
-            etcd: "etcd".into(),
-            coredns: "coredns".into(),
-            flannel: "flannel".into(),
-            pause: "pause".into(),
-        };
-        Cluster::resolve(Config::default(), "", images, &[])
+        resolve("").unwrap()
     }
 
     fn person(name: &str, groups: &[&str]) -> Person {

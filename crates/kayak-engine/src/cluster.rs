@@ -8,7 +8,7 @@ use futures::{Stream, StreamExt as _};
 use kayak_core::assets::{Assets, Content, KUBECONFIG};
 use kayak_core::chain::chain;
 use kayak_core::cluster::Node;
-use kayak_core::config::NodeSettings;
+use kayak_core::config::{NetworkMode, NodeSettings};
 use kayak_core::node::{BINARY, LOG_DIR, Status};
 use kayak_core::plan::Check;
 use kayak_core::pods::PodRow;
@@ -16,7 +16,9 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, empty, sink};
 use tokio::task::JoinSet;
 
 use crate::api::{self, ApiError};
-use crate::driver::{ClusterSpec, Driver, DriverError, ExecIo, Mount, NodeId, NodeSpec};
+use crate::driver::{
+    ClusterNetwork, ClusterSpec, Driver, DriverError, ExecIo, Mount, NodeId, NodeNetwork, NodeSpec,
+};
 
 /// How long the API may take to say that it is ready: longer than the agent holds a connection.
 const READYZ_PATIENCE: Duration = Duration::from_secs(10);
@@ -67,8 +69,12 @@ impl ClusterHandle {
         ClusterSpec {
             name: cluster.name().into(),
             image: cluster.images.node.clone(),
-            node_range: network.nodes.into(),
-            gateway: cluster.gateway().into(),
+            network: match cluster.host_network() {
+                Some(host) => ClusterNetwork::Host(host),
+                None => {
+                    ClusterNetwork::Bridge { range: network.nodes.into(), gateway: cluster.gateway().into() }
+                }
+            },
             pod_ranges: network.pod_cidrs(),
             service_ranges: vec![network.services.into()],
             egress: network.egress,
@@ -78,14 +84,22 @@ impl ClusterHandle {
     /// One node, for the driver.
     pub fn node_spec(&self, node: &Node) -> NodeSpec {
         let cluster = &self.assets.cluster;
-        let range = cluster.config.network.nodes;
         let settings = cluster.settings(node);
         let memory = settings.and_then(|settings| settings.memory.as_ref());
+        let network = match cluster.config.network.mode {
+            NetworkMode::Host => NodeNetwork::Host,
+            NetworkMode::Bridge => {
+                let prefix = cluster.config.network.nodes.prefix_len();
+                NodeNetwork::Bridge {
+                    address: ipnet::Ipv4Net::new_assert(node.address, prefix).into(),
+                    gateway: cluster.gateway().into(),
+                }
+            }
+        };
         NodeSpec {
             id: self.node_id(&node.name),
             image: cluster.images.node.clone(),
-            address: ipnet::Ipv4Net::new_assert(node.address, range.prefix_len()).into(),
-            gateway: cluster.gateway().into(),
+            network,
             memory_limit: memory.and_then(|memory| u64::try_from(memory.units()).ok()),
             mounts: settings.map(mounts).unwrap_or_default(),
             command: NodeSpec::init(),

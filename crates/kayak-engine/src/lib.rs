@@ -11,6 +11,7 @@ pub mod execute;
 pub mod images;
 pub mod inventory;
 pub mod keystore;
+pub mod machine;
 mod netlink;
 pub mod observe;
 pub mod preflight;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use kayak_bundle::BuildError;
 use kayak_core::chain::chain;
+use kayak_core::cluster::ResolveError;
 use kayak_core::config::ConfigError;
 use kayak_engine::asset_dir::AssetDirError;
 use kayak_engine::execute::ExecuteError;
@@ -93,6 +94,13 @@ impl<E: Error + Send + Sync + 'static> From<E> for CommandError {
 fn advise(error: &(dyn Error + Send + Sync + 'static)) -> (Kind, Vec<String>) {
     if error.is::<ConfigError>() {
         return (Kind::Usage, vec!["nothing was touched; correct the file and run the command again".into()]);
+    }
+    if error.is::<ResolveError>() {
+        let hints = [
+            "nothing was touched; correct the configuration, or bring the interface up, and run the command again",
+            "`ip address` shows the interfaces and their addresses",
+        ];
+        return (Kind::Usage, hints.map(str::to_owned).into());
     }
     if let Some(build) = error.downcast_ref::<BuildError>() {
         let packages: Vec<_> = build.packages_to_install().into_iter().collect();

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::IpAddr;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use kayak_core::assets::{Assets, Edited};
@@ -11,7 +10,7 @@ use kayak_core::config::{CaFiles, Config};
 use kayak_core::pki::{Authority, Pair, Secret};
 use kayak_core::plan::Named;
 use kayak_engine::stored::{self, Stored};
-use kayak_engine::{asset_dir, keystore};
+use kayak_engine::{asset_dir, keystore, machine};
 
 use crate::context::{Context, images};
 use crate::error::CommandError;
@@ -93,7 +92,7 @@ impl Wish {
 
     /// Resolves the wish on this machine.
     pub fn resolve(&self) -> Result<Cluster, CommandError> {
-        Ok(Cluster::resolve(self.config.clone(), &self.source, images()?, &machine_nameservers()))
+        Ok(Cluster::resolve(self.config.clone(), &self.source, images()?, &machine::look()?)?)
     }
 
     /// Renders the wish with the keys that a directory holds, completing them; writes nothing.
@@ -144,29 +143,4 @@ fn given_cas(config: &Config) -> Result<BTreeMap<Authority, Pair>, CommandError>
         }
     }
     Ok(pairs)
-}
-
-/// The name servers that this machine uses itself. Behind a local resolver, which no pod can reach,
-/// stand those that it uses in turn.
-fn machine_nameservers() -> Vec<IpAddr> {
-    let files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
-    let usable = files.map(|path| nameservers(&fs::read_to_string(path).unwrap_or_default()));
-    usable.into_iter().find(|servers| !servers.is_empty()).unwrap_or_default()
-}
-
-/// Reads the name servers that are not on the machine's loopback.
-fn nameservers(resolv_conf: &str) -> Vec<IpAddr> {
-    let server = |line: &str| line.strip_prefix("nameserver")?.split_whitespace().next()?.parse().ok();
-    resolv_conf.lines().filter_map(server).filter(|ip: &IpAddr| !ip.is_loopback()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn local_resolvers_and_comments_are_left_out() {
-        let text = "# one\nnameserver 127.0.0.53\nnameserver 192.0.2.1 # two\nsearch x\n";
-        assert_eq!(nameservers(text), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
-    }
 }

@@ -30,9 +30,13 @@ pub(super) fn mtu(address: IpAddr) -> Result<u32, LinkError> {
         IpAddr::V4(address) => v4_link(&read("/proc/net/route")?, address),
         IpAddr::V6(address) => v6_link(&read("/proc/net/if_inet6")?, address),
     };
-    let link = link.ok_or(LinkError::None(address))?;
+    mtu_of(&link.ok_or(LinkError::None(address))?)
+}
+
+/// Returns the MTU of a link.
+pub(super) fn mtu_of(link: &str) -> Result<u32, LinkError> {
     let mtu = read(&format!("/sys/class/net/{link}/mtu"))?;
-    mtu.trim().parse().map_err(|source| LinkError::Parse { link, source })
+    mtu.trim().parse().map_err(|source| LinkError::Parse { link: link.to_owned(), source })
 }
 
 fn read(path: &str) -> Result<String, LinkError> {

@@ -106,7 +106,12 @@ fn pod_ranges(node: Option<&Node>) -> Result<Vec<IpNet>, PodNetworkError> {
 }
 
 fn write_down(config: &NodeConfig, ranges: &[IpNet]) -> Result<(), PodNetworkError> {
-    let mtu = link::mtu(config.address).map_err(PodNetworkError::Link)?;
+    // No route need cover the address of a VPN's link.
+    let mtu = match &config.interface {
+        Some(link) => link::mtu_of(link),
+        None => link::mtu(config.address),
+    };
+    let mtu = mtu.map_err(PodNetworkError::Link)?;
     let mtu = mtu.saturating_sub(config.pod_network.overhead);
     let text = Conflist { ranges, mtu }.render();
     let path = Path::new(CNI_CONFIG_DIR).join(FILE);

@@ -10,6 +10,10 @@ use crate::pki::{Authority, KeyStore, MissingKey, Secret};
 
 /// Its name.
 pub const NAME: &str = "etcd";
+/// The port for clients: API servers.
+pub const CLIENT_PORT: u16 = 2379;
+/// The port for other members.
+pub const PEER_PORT: u16 = 2380;
 /// Where a member keeps its data on the node.
 const DATA_DIR: &str = "/var/lib/etcd";
 
@@ -19,15 +23,18 @@ pub fn component(cluster: &Cluster, node: &Node, keys: &KeyStore) -> Result<Comp
     let file = |name: &str| format!("{dir}/{name}");
     // Peers know each other by name, through the hosts file that the agents write, so that every
     // address may change at once.
-    let peer_url = format!("https://{}:2380", node.name);
+    let peer_url = format!("https://{}:{PEER_PORT}", node.name);
     let command = flags(
         NAME,
         &[
             ("name", &node.name),
             ("data-dir", DATA_DIR),
-            ("listen-client-urls", &format!("https://127.0.0.1:2379,https://{}:2379", node.address)),
-            ("advertise-client-urls", &format!("https://{}:2379", node.name)),
-            ("listen-peer-urls", &format!("https://{}:2380", node.address)),
+            (
+                "listen-client-urls",
+                &format!("https://127.0.0.1:{CLIENT_PORT},https://{}:{CLIENT_PORT}", node.address),
+            ),
+            ("advertise-client-urls", &format!("https://{}:{CLIENT_PORT}", node.name)),
+            ("listen-peer-urls", &format!("https://{}:{PEER_PORT}", node.address)),
             ("initial-advertise-peer-urls", &peer_url),
             ("initial-cluster", &format!("{}={peer_url}", node.name)),
             ("initial-cluster-token", cluster.name()),
@@ -57,7 +64,7 @@ pub fn component(cluster: &Cluster, node: &Node, keys: &KeyStore) -> Result<Comp
             format!("{BINARY_DIR}/kayak"),
             "probe".into(),
             "--address=127.0.0.1".into(),
-            "--port=2379".into(),
+            format!("--port={CLIENT_PORT}"),
             format!("--path={path}"),
             format!("--ca={}", file("ca.crt")),
             "--server-name=localhost".into(),

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::path::Path;
-use super::{Amounts, Config, Environment, ExtraArgs, NodeSettings, Quantity, Resources, cluster_name};
+use super::{
+    Amounts, Config, Environment, ExtraArgs, Network, NetworkMode, NodeSettings, Quantity, Resources,
+    cluster_name,
+};
 use crate::cluster::ONLY_NODE;
 use crate::component::owned::{self, Owned};
 use crate::component::proxy;
@@ -40,6 +43,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     if let Err(message) = cluster_name(&config.name) {
         problems.push(Problem::new(Path::to("name"), message, "such as `home` or `lab-2`"));
     }
+    interface(&config.network, &mut problems);
     ranges(config, &mut problems);
     components(config, &mut problems);
     kubelet(config, &mut problems);
@@ -47,10 +51,38 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     problems
 }
 
+fn interface(network: &Network, problems: &mut Vec<Problem>) {
+    let path = |field: &str| Path::to("network").field(field);
+    // What the kernel takes for a name, less what would have to be quoted in rules.
+    let is_name = |name: &str| {
+        let inner = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        (1..=15).contains(&name.len()) && name.chars().all(inner) && !["lo", ".", ".."].contains(&name)
+    };
+    problems.extend(match (network.mode, network.interface.as_deref()) {
+        (NetworkMode::Bridge, None) => None,
+        (NetworkMode::Host, None) => Some(Problem::new(
+            path("mode"),
+            "`network.mode: host` needs `network.interface`",
+            "name the interface by which the cluster may be reached: `interface: tun0`",
+        )),
+        (NetworkMode::Bridge, Some(_)) => Some(Problem::of_name(
+            path("interface"),
+            "`network.interface` is only for `network.mode: host`",
+            "leave it out, or set the mode",
+        )),
+        (NetworkMode::Host, Some(name)) => (!is_name(name)).then(|| {
+            let message = format!("`network.interface: {name}` names no interface to be reached by");
+            Problem::new(path("interface"), message, "such as `tun0`; `ip address` shows them")
+        }),
+    });
+}
+
 fn ranges(config: &Config, problems: &mut Vec<Problem>) {
     let network = &config.network;
-    let ranges =
-        [("nodes", network.nodes, 28), ("pods", network.pods, 23), ("services", network.services, 28)];
+    // On the machine's own network no node has an address of that range.
+    let nodes = (network.mode == NetworkMode::Bridge).then_some(("nodes", network.nodes, 28));
+    let others = [("pods", network.pods, 23), ("services", network.services, 28)];
+    let ranges: Vec<_> = nodes.into_iter().chain(others).collect();
     let path = |field: &str| Path::to("network").field(field);
     for (index, (left, a, _)) in ranges.iter().enumerate() {
         for (right, b, _) in &ranges[index + 1..] {

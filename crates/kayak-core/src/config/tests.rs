@@ -37,6 +37,19 @@ fn every_finding_is_listed_at_once_in_the_order_of_the_file() {
 }
 
 #[test]
+fn the_machines_own_network_needs_an_interface_and_no_range_of_nodes() {
+    let finding = |text: &str| findings(text).join("; ");
+    assert!(finding("network: { mode: host }").contains("`network.mode: host` needs `network.interface`"));
+    assert!(finding("network: { interface: tun0 }").contains("only for `network.mode: host`"));
+    for name in ["lo", "tun/0", "'tun\"0'", "sixteen-letters-"] {
+        let found = finding(&format!("network: {{ mode: host, interface: {name} }}"));
+        assert!(found.contains("names no interface"), "{name}: {found}");
+    }
+    // Nor does the default range stand in the way of pods in it.
+    Config::parse("network: { mode: host, interface: tun0, pods: 10.254.0.0/16 }").unwrap();
+}
+
+#[test]
 fn a_file_that_is_no_yaml_is_refused_with_its_place() {
     let found = findings("name: [home\nnetwork: {}\n");
     assert_eq!(found.len(), 1, "{found:?}");

@@ -5,20 +5,31 @@ use ipnet::Ipv4Net;
 use super::{Findings, Interface, Neighbour, Network, Route, Severity};
 use crate::cluster::Cluster;
 use crate::component::flannel;
+use crate::config::NetworkMode;
 
 /// The smallest MTU that IPv6 knows, and what most programs take for granted.
 const LEAST_MTU: u32 = 1280;
+/// The machine's ends of pods' links, as the CNI plugin `ptp` names them.
+const POD_LINKS: &str = "veth";
 /// Routes of clusters to what is not reached from the machine are told by so high a metric.
 const LAST_CHOICE: u32 = 0xf000_0000;
 
 pub(super) fn judge(cluster: &Cluster, network: &Network, found: &mut Findings) {
     let wished = &cluster.config.network;
-    let ranges = [("nodes", wished.nodes), ("pods", wished.pods), ("services", wished.services)];
+    let on_host = wished.mode == NetworkMode::Host;
+    let nodes = (!on_host).then_some(("nodes", wished.nodes));
+    let ranges = nodes.into_iter().chain([("pods", wished.pods), ("services", wished.services)]);
     let routes = found.known("the routes", &network.routes);
     for (field, range) in ranges {
         // What is known of another cluster says more than its route.
         let is_neighbours = |route: &&Route| network.clusters.iter().any(|other| other.nodes == route.range);
-        for route in routes.into_iter().flatten().filter(|route| !is_neighbours(route)) {
+        // On the machine's own network the pods of a cluster that runs have their routes.
+        let is_pods = |route: &&Route| {
+            let of_pod = route.interface.as_deref().is_some_and(|name| name.starts_with(POD_LINKS));
+            on_host && of_pod && wished.pods.contains(&route.range)
+        };
+        let foreign = |route: &&Route| !is_neighbours(route) && !is_pods(route);
+        for route in routes.into_iter().flatten().filter(foreign) {
             judge_route(field, range, route, found);
         }
         for other in &network.clusters {
@@ -33,11 +44,13 @@ pub(super) fn judge(cluster: &Cluster, network: &Network, found: &mut Findings) 
             );
         }
     }
-    if wished.egress {
-        if let Some(interfaces) = found.known("the network interfaces", &network.interfaces) {
-            judge_mtu(interfaces, routes.map_or(&[], Vec::as_slice), found);
-        }
+    if wished.egress || on_host {
         judge_forwarding(cluster, network, found);
+    }
+    if wished.egress
+        && let Some(interfaces) = found.known("the network interfaces", &network.interfaces)
+    {
+        judge_mtu(interfaces, routes.map_or(&[], Vec::as_slice), found);
     }
     judge_firewall(cluster, network, found);
 }
@@ -106,12 +119,16 @@ fn judge_mtu(interfaces: &[Interface], routes: &[Route], found: &mut Findings) {
 }
 
 fn judge_forwarding(cluster: &Cluster, network: &Network, found: &mut Findings) {
+    let (setting, otherwise) = match cluster.config.network.mode {
+        NetworkMode::Bridge => ("egress", "egress: false"),
+        NetworkMode::Host => ("mode: host", "mode: bridge"),
+    };
     if found.known("net.ipv4.ip_forward", &network.forwards) == Some(&false) {
         found.warning(
             "forwarding-switched-on",
-            "this machine forwards no packets yet; `network.egress` switches that on, until the cluster is gone".into(),
+            format!("this machine forwards no packets yet; `network.{setting}` switches that on, until the cluster is gone"),
             "it then forwards for others on its links too, if they send it theirs, unless its firewall says no",
-            format!("nothing, or a rule; or `network.egress: false` in the configuration of `{}`", cluster.name()),
+            format!("nothing, or a rule; or `network.{otherwise}` in the configuration of `{}`", cluster.name()),
         );
     }
 }

@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 
 use super::*;
-use crate::cluster::Images;
+use crate::cluster::{Images, MachineFacts};
 use crate::config::Config;
 
 const NOW: i64 = 1_800_000_000;
@@ -19,7 +19,9 @@ fn cluster(yaml: &str) -> Cluster {
         pause: "pause".into(),
     };
     let config = if yaml.is_empty() { Config::default() } else { Config::parse(yaml).unwrap() };
-    Cluster::resolve(config, yaml, images, &["192.0.2.53".parse().unwrap()])
+    let nameservers = vec!["192.0.2.53".parse().unwrap()];
+    let interfaces = [("tun0".into(), vec!["10.8.0.1".parse().unwrap()])].into();
+    Cluster::resolve(config, yaml, images, &MachineFacts { nameservers, interfaces }).unwrap()
 }
 
 fn directory(path: &str) -> Fact<Directory> {

@@ -1,7 +1,7 @@
 //! A cluster with stand-in keys: rendering and planning look at none of them.
 
 use kayak_core::assets::Assets;
-use kayak_core::cluster::{Cluster, Images};
+use kayak_core::cluster::{Cluster, Images, MachineFacts};
 use kayak_core::config::Config;
 use kayak_core::pki::{Authority, KeyStore, Pair, Secret, certificates};
 
@@ -16,8 +16,11 @@ pub(crate) fn cluster(yaml: &str) -> Cluster {
         flannel: image("flannel"),
         pause: image("pause"),
     };
-    let nameservers = ["192.0.2.53".parse().unwrap(), "127.0.0.53".parse().unwrap()];
-    Cluster::resolve(Config::parse(yaml).unwrap(), yaml, images, &nameservers)
+    let machine = MachineFacts {
+        nameservers: ["192.0.2.53", "127.0.0.53"].map(|address| address.parse().unwrap()).into(),
+        interfaces: [("tun0".into(), vec!["10.8.0.1".parse().unwrap()])].into(),
+    };
+    Cluster::resolve(Config::parse(yaml).unwrap(), yaml, images, &machine).unwrap()
 }
 
 pub(crate) fn keys(cluster: &Cluster) -> KeyStore {

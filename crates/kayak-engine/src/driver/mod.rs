@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
 use ipnet::IpNet;
+use kayak_core::cluster::HostNetwork;
 use kayak_core::node::BINARY;
 use kayak_core::plan::ContainerState;
 use serde::{Deserialize, Serialize};
@@ -42,16 +43,29 @@ pub struct ClusterSpec {
     pub name: String,
     /// The reference of the node image, which brings the driver's own tools too.
     pub image: String,
-    /// The range that nodes have their addresses from.
-    pub node_range: IpNet,
-    /// The machine's address in it, the nodes' way out.
-    pub gateway: IpAddr,
+    /// Which network its nodes are on.
+    pub network: ClusterNetwork,
     /// The ranges of pods.
     pub pod_ranges: Vec<IpNet>,
     /// The ranges of services.
     pub service_ranges: Vec<IpNet>,
     /// Whether nodes and pods reach anything beyond the cluster.
     pub egress: bool,
+}
+
+/// Which network a cluster's nodes are on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClusterNetwork {
+    /// One of their own, on a bridge.
+    Bridge {
+        /// The range that they have their addresses from.
+        range: IpNet,
+        /// The machine's address in it, the nodes' way out.
+        gateway: IpAddr,
+    },
+    /// The machine's.
+    Host(HostNetwork),
 }
 
 /// A node container.
@@ -61,10 +75,8 @@ pub struct NodeSpec {
     pub id: NodeId,
     /// The reference of the node image.
     pub image: String,
-    /// Its address, with the length of the nodes' range.
-    pub address: IpNet,
-    /// Its way out.
-    pub gateway: IpAddr,
+    /// Which network it is on.
+    pub network: NodeNetwork,
     /// How many bytes of memory all of it may use.
     pub memory_limit: Option<u64>,
     /// Directories and files of the machine that it sees.
@@ -73,12 +85,27 @@ pub struct NodeSpec {
     pub command: Vec<String>,
 }
 
+/// Which network a node is on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeNetwork {
+    /// One of its own, linked to the cluster's bridge.
+    Bridge {
+        /// Its address, with the length of the nodes' range.
+        address: IpNet,
+        /// Its way out.
+        gateway: IpAddr,
+    },
+    /// The machine's.
+    Host,
+}
+
 impl NodeSpec {
     /// Says in what a node that was made differs from one that is wished.
     pub fn differs_from(&self, wished: &Self) -> Vec<String> {
         let parts = [
             (self.image != wished.image, "its image"),
-            (self.address != wished.address || self.gateway != wished.gateway, "its address"),
+            (self.network != wished.network, "its network"),
             (self.memory_limit != wished.memory_limit, "its memory limit"),
             (self.mounts != wished.mounts, "its mounts"),
             (self.command != wished.command, "its first process"),

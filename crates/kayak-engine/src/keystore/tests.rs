@@ -1,5 +1,5 @@
 use super::*;
-use kayak_core::cluster::Images;
+use kayak_core::cluster::{Images, MachineFacts};
 use kayak_core::config::Config;
 use kayak_core::person::Person;
 
@@ -13,7 +13,7 @@ fn cluster(yaml: &str) -> Cluster {
         flannel: "flannel".into(),
         pause: "pause".into(),
     };
-    Cluster::resolve(Config::parse(yaml).unwrap(), yaml, images, &[])
+    Cluster::resolve(Config::parse(yaml).unwrap(), yaml, images, &MachineFacts::default()).unwrap()
 }
 
 fn reasons(id: &str, why: &str) -> BTreeMap<String, String> {

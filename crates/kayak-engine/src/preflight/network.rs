@@ -132,10 +132,8 @@ fn route((_, body): &Message, links: &BTreeMap<u32, String>) -> Option<Route> {
 }
 
 fn is_of(cluster: &str, route: &Route) -> bool {
-    match &route.interface {
-        Some(name) => *name == paths::bridge(cluster),
-        None => route.metric == paths::metric(cluster),
-    }
+    let bridge = paths::bridge(cluster);
+    route.metric == paths::metric(cluster) || route.interface.as_deref() == Some(bridge.as_str())
 }
 
 fn neighbours(cluster: &str, dirs: &Dirs) -> Vec<Neighbour> {

@@ -125,6 +125,7 @@ impl Preparation {
             host_name: "store",
             command: &program,
             cgroup: &self.group(),
+            own_network: true,
             memory_limit: None,
             binds: vec![(made.to_string(), "/var/lib/containerd".into(), true)],
         };

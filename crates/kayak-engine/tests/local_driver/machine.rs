@@ -4,7 +4,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use kayak_bundle::Bundle;
 use kayak_engine::dirs::Dirs;
 use kayak_engine::driver::local::{Local, Paths};
-use kayak_engine::driver::{ClusterSpec, Driver as _, NodeId, NodeSpec, NodeState};
+use kayak_engine::driver::{
+    ClusterNetwork, ClusterSpec, Driver as _, NodeId, NodeNetwork, NodeSpec, NodeState,
+};
 
 /// A first process that ends when it is told to.
 const INIT: &str = "trap 'exit 0' TERM; echo up; sleep infinity & wait";
@@ -45,8 +47,10 @@ impl Machine {
         ClusterSpec {
             name: self.cluster.clone(),
             image: self.image.clone(),
-            node_range: format!("10.253.{subnet}.0/24").parse().unwrap(),
-            gateway: format!("10.253.{subnet}.1").parse().unwrap(),
+            network: ClusterNetwork::Bridge {
+                range: format!("10.253.{subnet}.0/24").parse().unwrap(),
+                gateway: format!("10.253.{subnet}.1").parse().unwrap(),
+            },
             pod_ranges: vec![format!("10.254.{subnet}.0/25").parse().unwrap()],
             service_ranges: vec![format!("10.254.{subnet}.128/25").parse().unwrap()],
             egress,
@@ -57,8 +61,10 @@ impl Machine {
         NodeSpec {
             id: self.id(name),
             image: self.image.clone(),
-            address: format!("10.253.{}.{last}/24", self.subnet).parse().unwrap(),
-            gateway: format!("10.253.{}.1", self.subnet).parse().unwrap(),
+            network: NodeNetwork::Bridge {
+                address: format!("10.253.{}.{last}/24", self.subnet).parse().unwrap(),
+                gateway: format!("10.253.{}.1", self.subnet).parse().unwrap(),
+            },
             memory_limit: Some(512 << 20),
             mounts: Vec::new(),
             command: ["bash", "-c", INIT].map(str::to_owned).into(),

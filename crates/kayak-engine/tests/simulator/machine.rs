@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use kayak_core::assets::{Assets, Content};
-use kayak_core::cluster::{Cluster, Images};
+use kayak_core::cluster::{Cluster, Images, MachineFacts};
 use kayak_core::config::Config;
 use kayak_core::object::Object;
 use kayak_core::pki::KeyStore;
@@ -200,5 +200,6 @@ fn cluster(wish: &Wish) -> Cluster {
         flannel: image("flannel"),
         pause: image("pause"),
     };
-    Cluster::resolve(Config::parse(&wish.config).unwrap(), &wish.config, images, &[])
+    Cluster::resolve(Config::parse(&wish.config).unwrap(), &wish.config, images, &MachineFacts::default())
+        .unwrap()
 }

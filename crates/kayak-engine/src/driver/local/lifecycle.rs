@@ -17,7 +17,7 @@ use super::error::LocalError;
 use super::network::{self, Tools};
 use super::settings::Settings;
 use super::{Local, disk, image, oci, paths};
-use crate::driver::{ClusterSpec, NodeId, NodeSpec, NodeState, PERSISTENT};
+use crate::driver::{ClusterNetwork, ClusterSpec, NodeId, NodeNetwork, NodeSpec, NodeState, PERSISTENT};
 
 /// How long a node may take to stop by itself: a little more than its init gives its own processes.
 const STOP: Duration = Duration::from_secs(15);
@@ -54,7 +54,8 @@ impl Local {
         tools.connect_cluster(&cluster.spec).await?;
         Settings::of_kubelet(&self.paths.run).need(&cluster.spec.name)?;
         let forwarding = Settings::forwarding(&self.paths.run);
-        if cluster.spec.egress {
+        // On the machine's own network it is the machine that passes packets on to pods.
+        if cluster.spec.egress || matches!(cluster.spec.network, ClusterNetwork::Host(_)) {
             forwarding.need(&cluster.spec.name)
         } else {
             forwarding.release(&cluster.spec.name)
@@ -63,13 +64,14 @@ impl Local {
 
     pub(super) async fn release_cluster(&self, cluster: &str) -> Result<(), LocalError> {
         paths::check_name(cluster)?;
-        match self.tools(cluster)? {
-            Some(tools) => tools.disconnect_cluster(cluster).await?,
-            None if network::is_link(&paths::bridge(cluster)) => return Err(self.no_tools()),
-            None => {}
-        }
         let groups = Hierarchies::find()?;
         groups.kill(&paths::cluster_cgroup(cluster)).await?;
+        // Only now: while anything listens, others are kept from it.
+        match self.tools(cluster)? {
+            Some(tools) => tools.disconnect_cluster(cluster).await?,
+            None if network::is_link(&paths::bridge(cluster))? => return Err(self.no_tools()),
+            None => {}
+        }
         groups.remove(&paths::cluster_cgroup(cluster)).await?;
         groups.remove_if_empty(paths::CGROUP)?;
         Settings::forwarding(&self.paths.run).release(cluster)?;
@@ -176,6 +178,7 @@ impl Local {
             host_name: &spec.id.name,
             command: &spec.command,
             cgroup: &paths::cgroup(&spec.id),
+            own_network: matches!(spec.network, NodeNetwork::Bridge { .. }),
             memory_limit: spec.memory_limit,
             binds: persistent.into_iter().chain(extra).collect(),
         };
@@ -231,8 +234,14 @@ impl Local {
         groups.kill(&group).await?;
         groups.remove(&group).await?;
         let link = paths::link(node);
-        if network::is_link(&link) {
-            self.tools(&node.cluster)?.ok_or_else(|| self.no_tools())?.unlink(&link).await?;
+        let cluster: Option<ClusterRecord> = image::recorded(&self.paths.cluster_record(&node.cluster))?;
+        let on_host = cluster.filter(|cluster| matches!(cluster.spec.network, ClusterNetwork::Host(_)));
+        if on_host.is_some() || network::is_link(&link)? {
+            let tools = self.tools(&node.cluster)?.ok_or_else(|| self.no_tools())?;
+            tools.unlink(&link).await?;
+            if let Some(cluster) = on_host {
+                tools.clear_host(&cluster.spec).await?;
+            }
         }
         self.runc(&node.cluster)?.forget(&node.name)?;
         disk::remove(&self.paths.node_run(node))

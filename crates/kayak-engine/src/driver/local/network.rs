@@ -1,17 +1,27 @@
 //! The nodes' network on this machine: a bridge, and rules that keep what is the cluster's inside.
+//! What is different for a node on the machine's own network is in [`host`].
 //!
 //! Nodes exchange packets over the bridge. The machine takes none of them for itself beyond what
 //! its own connections to nodes need, and passes on only what egress is allowed, always from a
 //! node's address: what leaves a pod is rewritten to its node's by the pod network.
 
-use std::fmt::Write as _;
+mod host;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use camino::Utf8PathBuf;
 use ipnet::IpNet;
 
 use super::command::{self, CommandError};
+use super::disk;
+use super::error::LocalError;
 use super::paths;
-use crate::driver::{ClusterSpec, NodeSpec};
+use crate::driver::{ClusterNetwork, ClusterSpec, NodeNetwork, NodeSpec};
+
+/// Where the kernel lists the links of the network that this process is on. /sys would show those of
+/// the network that it was mounted on.
+const LINKS: &str = "/proc/self/net/dev";
 
 /// The programs of an unpacked node image, run on this machine's network: the machine itself needs
 /// neither `ip` nor `nft`.
@@ -40,56 +50,72 @@ impl Tools {
     }
 
     /// Makes the cluster's network, or what is missing of it.
-    pub(crate) async fn connect_cluster(&self, cluster: &ClusterSpec) -> Result<(), CommandError> {
+    pub(crate) async fn connect_cluster(&self, cluster: &ClusterSpec) -> Result<(), LocalError> {
         // The rules first: at no moment may a packet pass without them.
-        self.nft(&rules(cluster)).await?;
-        self.ip(&bridge(cluster, is_link(&paths::bridge(&cluster.name)))).await
+        match &cluster.network {
+            ClusterNetwork::Bridge { range, gateway } => {
+                self.nft(&rules(cluster, range)).await?;
+                let exists = is_link(&paths::bridge(&cluster.name))?;
+                self.ip(&bridge(cluster, range, *gateway, exists)).await?;
+            }
+            ClusterNetwork::Host(network) => {
+                self.nft(&host::rules(cluster, network)).await?;
+                self.ip(&host::routes(cluster)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes the cluster's network, or what is left of it.
-    pub(crate) async fn disconnect_cluster(&self, cluster: &str) -> Result<(), CommandError> {
+    pub(crate) async fn disconnect_cluster(&self, cluster: &str) -> Result<(), LocalError> {
         self.unlink(&paths::bridge(cluster)).await?;
         let metric = paths::metric(cluster).to_string();
         for family in ["-4", "-6"] {
             let mut command = command::in_root(&self.root, "ip");
-            command.args([family, "route", "flush", "type", "unreachable", "metric", &metric]);
+            command.args([family, "route", "flush", "table", "main", "metric", &metric]);
             command::run(&mut command, "").await?;
         }
-        // Only a table that is there can be deleted.
-        let table = table(cluster);
-        self.nft(&format!("table inet {table}\ndelete table inet {table}\n")).await
+        Ok(self.nft(&delete_table("inet", &table(cluster))).await?)
     }
 
-    /// Links a node to the bridge, given a process in the node's network.
-    pub(crate) async fn connect_node(&self, node: &NodeSpec, pid: u32) -> Result<(), CommandError> {
+    /// Gives a node its network, given a process in it.
+    pub(crate) async fn connect_node(&self, node: &NodeSpec, pid: u32) -> Result<(), LocalError> {
+        let NodeNetwork::Bridge { address, gateway } = node.network else { return Ok(()) };
         let link = paths::link(&node.id);
-        let address = paths::link_address(&format!("{}/{}", node.id.cluster, node.id.name));
+        let link_address = paths::link_address(&format!("{}/{}", node.id.cluster, node.id.name));
         let bridge = paths::bridge(&node.id.cluster);
         self.ip(&format!(
-            "link add name {link} type veth peer name eth0 address {address} netns {pid}\n\
+            "link add name {link} type veth peer name eth0 address {link_address} netns {pid}\n\
              link set dev {link} master {bridge} up\n"
         ))
         .await?;
-        self.ip_in_node(pid, &uplink(node)).await
+        Ok(self.ip_in_node(pid, &uplink(address, gateway)).await?)
     }
 
     /// Removes a network interface of this machine, if it is there. A node's would go with its
     /// network namespace, but some time later.
-    pub(crate) async fn unlink(&self, name: &str) -> Result<(), CommandError> {
-        if !is_link(name) {
+    pub(crate) async fn unlink(&self, name: &str) -> Result<(), LocalError> {
+        if !is_link(name)? {
             return Ok(());
         }
         match self.ip(&format!("link delete dev {name}\n")).await {
             // It may have gone with its namespace meanwhile.
-            Err(_) if !is_link(name) => Ok(()),
-            deleted => deleted,
+            Err(_) if !is_link(name)? => Ok(()),
+            deleted => Ok(deleted?),
         }
     }
 }
 
 /// Tells whether this machine has a network interface.
-pub(crate) fn is_link(name: &str) -> bool {
-    Utf8Path::new("/sys/class/net").join(name).exists()
+pub(crate) fn is_link(name: &str) -> Result<bool, LocalError> {
+    let links = disk::read(LINKS.as_ref())?.unwrap_or_default();
+    let links = String::from_utf8_lossy(&links);
+    Ok(links.lines().filter_map(|line| line.split_once(':')).any(|(link, _)| link.trim() == name))
+}
+
+/// Only a table that is there can be deleted, so that it is made first.
+fn delete_table(family: &str, table: &str) -> String {
+    format!("table {family} {table}\ndelete table {family} {table}\n")
 }
 
 /// What the cluster's table of rules is called.
@@ -98,7 +124,7 @@ pub(crate) fn table(cluster: &str) -> String {
 }
 
 /// Says how the bridge and the machine's routes are made, for `ip -batch`.
-fn bridge(cluster: &ClusterSpec, exists: bool) -> String {
+fn bridge(cluster: &ClusterSpec, range: &IpNet, gateway: IpAddr, exists: bool) -> String {
     let bridge = paths::bridge(&cluster.name);
     let mut batch = String::new();
     let mut line = |text: String| batch.extend([text.as_str(), "\n"]);
@@ -107,7 +133,7 @@ fn bridge(cluster: &ClusterSpec, exists: bool) -> String {
         line(format!("link add name {bridge} address {address} type bridge"));
     }
     line(format!("link set dev {bridge} up"));
-    line(format!("address replace {}/{} dev {bridge}", cluster.gateway, cluster.node_range.prefix_len()));
+    line(format!("address replace {gateway}/{} dev {bridge}", range.prefix_len()));
     // Whoever asks this machine for a pod or a service is told that there is none here, instead of
     // the packet being sent to wherever the default route leads.
     let metric = paths::metric(&cluster.name);
@@ -118,24 +144,25 @@ fn bridge(cluster: &ClusterSpec, exists: bool) -> String {
 }
 
 /// Says how a node's own side of the network is made, for `ip -batch`.
-fn uplink(node: &NodeSpec) -> String {
+fn uplink(address: IpNet, gateway: IpAddr) -> String {
     // The default route is there without egress too: a packet to a service is routed before it is
     // rewritten to go to a pod, and without a route it would not even be sent.
     format!(
         "link set dev lo up\n\
-         address replace {} dev eth0\n\
+         address replace {address} dev eth0\n\
          link set dev eth0 up\n\
-         route replace default via {}\n",
-        node.address, node.gateway
+         route replace default via {gateway}\n"
     )
 }
 
+/// What a sender is told at once.
+const REJECT: &str = "reject with icmpx type admin-prohibited";
+
 /// Says what may pass, for `nft`; it takes the place of what was said before at once.
-fn rules(cluster: &ClusterSpec) -> String {
+fn rules(cluster: &ClusterSpec, nodes: &IpNet) -> String {
     let table = table(&cluster.name);
     let bridge = paths::bridge(&cluster.name);
-    let reject = "reject with icmpx type admin-prohibited";
-    let outside = if cluster.egress { pass_on(cluster, reject) } else { keep_inside(cluster, reject) };
+    let outside = if cluster.egress { pass_on(cluster, nodes) } else { keep_inside(cluster, nodes) };
     let resolver = if cluster.egress {
         // The machine may be the name server that the nodes were given.
         format!("    iifname \"{bridge}\" meta l4proto {{ 6, 17 }} th dport 53 accept\n")
@@ -144,8 +171,7 @@ fn rules(cluster: &ClusterSpec) -> String {
     };
     // Protocols by number (ICMP, ICMPv6, TCP, UDP): the node image has no /etc/protocols.
     format!(
-        "table inet {table}\n\
-         delete table inet {table}\n\
+        "{replaced}\
          table inet {table} {{\n\
          {outside}\
          \x20 chain input {{\n\
@@ -153,28 +179,29 @@ fn rules(cluster: &ClusterSpec) -> String {
          \x20   iifname \"{bridge}\" ct state established,related accept\n\
          \x20   iifname \"{bridge}\" meta l4proto {{ 1, 58 }} accept\n\
          {resolver}\
-         \x20   iifname \"{bridge}\" {reject}\n\
+         \x20   iifname \"{bridge}\" {REJECT}\n\
          \x20 }}\n\
-         }}\n"
+         }}\n",
+        replaced = delete_table("inet", &table),
     )
 }
 
 /// The rules of a cluster without egress: nothing leaves the bridge. Rejecting before routing tells
 /// the sender at once, even where the machine forwards nothing and would silently drop.
-fn keep_inside(cluster: &ClusterSpec, reject: &str) -> String {
+fn keep_inside(cluster: &ClusterSpec, nodes: &IpNet) -> String {
     let bridge = paths::bridge(&cluster.name);
     let mut text =
         String::from("  chain prerouting {\n    type filter hook prerouting priority raw; policy accept;\n");
     // Pods' addresses are seen on the bridge if the pod network does not wrap their packets;
     // bridged packets come along here where br_netfilter is loaded.
-    let inside = cluster.pod_ranges.iter().chain([&cluster.node_range]);
+    let inside = cluster.pod_ranges.iter().chain([nodes]);
     for (family, mut ranges) in by_family(inside) {
         let multicast =
             if family == "ip" { ["224.0.0.0/4", "255.255.255.255"] } else { ["fe80::/10", "ff00::/8"] };
         ranges.extend(multicast.map(str::to_owned));
         // Writing to a string does not fail.
         let _ =
-            writeln!(text, "    iifname \"{bridge}\" {family} daddr != {{ {} }} {reject}", ranges.join(", "));
+            writeln!(text, "    iifname \"{bridge}\" {family} daddr != {{ {} }} {REJECT}", ranges.join(", "));
     }
     let _ = write!(
         text,
@@ -191,20 +218,20 @@ fn keep_inside(cluster: &ClusterSpec, reject: &str) -> String {
 
 /// The rules of a cluster with egress: whatever is not the cluster's leaves from the node's
 /// address, rewritten to the machine's; nobody outside reaches in.
-fn pass_on(cluster: &ClusterSpec, reject: &str) -> String {
+fn pass_on(cluster: &ClusterSpec, nodes: &IpNet) -> String {
     let bridge = paths::bridge(&cluster.name);
     let mut text = format!(
         "  chain forward {{\n\
          \x20   type filter hook forward priority filter; policy accept;\n\
          \x20   iifname \"{bridge}\" oifname \"{bridge}\" accept\n"
     );
-    let own = cluster.pod_ranges.iter().chain(&cluster.service_ranges).chain([&cluster.node_range]);
+    let own = cluster.pod_ranges.iter().chain(&cluster.service_ranges).chain([nodes]);
     for (family, ranges) in by_family(own) {
         // Writing to a string does not fail.
         let _ =
-            writeln!(text, "    iifname \"{bridge}\" {family} daddr {{ {} }} {reject}", ranges.join(", "));
+            writeln!(text, "    iifname \"{bridge}\" {family} daddr {{ {} }} {REJECT}", ranges.join(", "));
     }
-    for (family, ranges) in by_family([&cluster.node_range]) {
+    for (family, ranges) in by_family([nodes]) {
         let _ = write!(
             text,
             "    iifname \"{bridge}\" {family} saddr {{ {range} }} accept\n\
@@ -232,14 +259,20 @@ fn by_family<'a>(ranges: impl IntoIterator<Item = &'a IpNet>) -> Vec<(&'static s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::NodeId;
+
+    fn nodes() -> IpNet {
+        "10.100.0.0/24".parse().unwrap()
+    }
+
+    fn gateway() -> IpAddr {
+        "10.100.0.1".parse().unwrap()
+    }
 
     fn cluster(egress: bool) -> ClusterSpec {
         ClusterSpec {
             name: "home".into(),
             image: "kayak.local/node:v1".into(),
-            node_range: "10.100.0.0/24".parse().unwrap(),
-            gateway: "10.100.0.1".parse().unwrap(),
+            network: ClusterNetwork::Bridge { range: nodes(), gateway: gateway() },
             pod_ranges: vec!["10.244.0.0/16".parse().unwrap(), "fd00:244::/56".parse().unwrap()],
             service_ranges: vec!["10.96.0.0/16".parse().unwrap()],
             egress,
@@ -248,31 +281,22 @@ mod tests {
 
     #[test]
     fn nothing_leaves_without_egress() {
-        insta::assert_snapshot!(rules(&cluster(false)));
+        insta::assert_snapshot!(rules(&cluster(false), &nodes()));
     }
 
     #[test]
     fn only_what_is_not_the_clusters_leaves_with_egress() {
-        insta::assert_snapshot!(rules(&cluster(true)));
+        insta::assert_snapshot!(rules(&cluster(true), &nodes()));
     }
 
     #[test]
     fn a_bridge_is_made_once() {
-        insta::assert_snapshot!(bridge(&cluster(false), false));
-        assert!(!bridge(&cluster(false), true).contains("link add"));
+        insta::assert_snapshot!(bridge(&cluster(false), &nodes(), gateway(), false));
+        assert!(!bridge(&cluster(false), &nodes(), gateway(), true).contains("link add"));
     }
 
     #[test]
     fn a_node_gets_its_address_and_a_way_out() {
-        let node = NodeSpec {
-            id: NodeId::new("home", "one"),
-            image: "kayak.local/node:v1".into(),
-            address: "10.100.0.11/24".parse().unwrap(),
-            gateway: "10.100.0.1".parse().unwrap(),
-            memory_limit: None,
-            mounts: Vec::new(),
-            command: NodeSpec::init(),
-        };
-        insta::assert_snapshot!(uplink(&node));
+        insta::assert_snapshot!(uplink("10.100.0.11/24".parse().unwrap(), gateway()));
     }
 }

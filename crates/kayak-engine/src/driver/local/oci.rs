@@ -53,8 +53,8 @@ const CAPABILITIES: [&str; 41] = [
     "CAP_CHECKPOINT_RESTORE",
 ];
 
-/// What a container has of its own.
-const NAMESPACES: [&str; 6] = ["pid", "ipc", "uts", "mount", "cgroup", "network"];
+/// What a container has of its own, beside a network.
+const NAMESPACES: [&str; 5] = ["pid", "ipc", "uts", "mount", "cgroup"];
 
 /// Raises the soft limit of open files as far as this machine lets it.
 const OPEN_FILES: u64 = 1 << 20;
@@ -119,6 +119,8 @@ pub(crate) struct Container<'a> {
     pub(crate) command: &'a [String],
     /// Its control group, below every hierarchy's root.
     pub(crate) cgroup: &'a str,
+    /// Whether it has a network of its own; else it is on that of whoever makes it.
+    pub(crate) own_network: bool,
     /// How many bytes of memory it may use.
     pub(crate) memory_limit: Option<u64>,
     /// What it sees of the machine: there, here, writable.
@@ -128,6 +130,7 @@ pub(crate) struct Container<'a> {
 /// Says how a container is to be made on a machine.
 pub(crate) fn config(container: &Container<'_>, host: &Host) -> Value {
     let capabilities = &host.capabilities;
+    let namespaces = NAMESPACES.into_iter().chain(container.own_network.then_some("network"));
     json!({
         "ociVersion": "1.2.0",
         "hostname": container.host_name,
@@ -152,7 +155,7 @@ pub(crate) fn config(container: &Container<'_>, host: &Host) -> Value {
         "mounts": mounts(container, host),
         "linux": {
             "cgroupsPath": format!("/{}", container.cgroup),
-            "namespaces": NAMESPACES.map(|kind| json!({ "type": kind })).to_vec(),
+            "namespaces": namespaces.map(|kind| json!({ "type": kind })).collect::<Vec<_>>(),
             "resources": {
                 "devices": [{ "allow": true, "access": "rwm" }],
                 "memory": container.memory_limit.map(|limit| json!({ "limit": limit })),
@@ -221,6 +224,7 @@ mod tests {
             host_name: "one",
             command: &["/usr/bin/kayak".into(), "init".into()],
             cgroup: "kayak/home/one",
+            own_network: true,
             memory_limit: Some(2 << 30),
             binds: vec![
                 ("/var/lib/kayak/home/nodes/one/var".into(), "/var".into(), true),
