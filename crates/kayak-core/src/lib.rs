@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod assets;
+pub mod audit;
 pub mod boot;
 pub mod chain;
 pub mod cluster;

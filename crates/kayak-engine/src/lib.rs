@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod asset_dir;
+pub mod audit;
 pub mod check;
 pub mod cluster;
 pub mod dirs;

@@ -70,6 +70,8 @@ enum Command {
     /// Build, check and move the images that clusters are made of
     #[command(subcommand)]
     Bundle(commands::bundle::BundleCommand),
+    /// List what listens for the cluster; fail if it is reached elsewhere than it should be
+    Audit,
     Completions(commands::completions::CompletionsArgs),
     Man(commands::man::ManArgs),
     #[command(flatten)]
@@ -129,6 +131,7 @@ impl Cli {
             Command::Node(command) => commands::node::run(&cx, command),
             Command::Image(command) => commands::image::run(&cx, command),
             Command::Bundle(command) => commands::bundle::run(&cx, command),
+            Command::Audit => commands::audit::run(&cx),
             Command::Completions(args) => Ok(commands::completions::run(&args)),
             Command::Man(args) => commands::man::run(&args),
             Command::Inside(command) => commands::inside::run(&cx, command),

@@ -243,6 +243,14 @@ pub enum DriverError {
         /// Why.
         source: Cause,
     },
+    /// What keeps others from a cluster's network could not be looked at.
+    #[error("failed to look at the network of cluster `{cluster}`")]
+    Guard {
+        /// Which cluster.
+        cluster: String,
+        /// Why.
+        source: Cause,
+    },
     /// A cluster's nodes could not be listed.
     #[error("failed to list the nodes of cluster `{cluster}`")]
     List {
@@ -343,6 +351,9 @@ pub trait Driver: std::fmt::Debug + Send + Sync {
 
     /// Removes every node of a cluster and what they share, whatever state they are in.
     async fn teardown(&self, cluster: &str) -> Result<(), DriverError>;
+
+    /// Tells whether the rules are in force that keep others from a cluster's network.
+    async fn is_guarded(&self, cluster: &str) -> Result<bool, DriverError>;
 
     /// Lists a cluster's nodes by whatever is left of them, sorted.
     async fn nodes(&self, cluster: &str) -> Result<Vec<String>, DriverError>;

@@ -40,6 +40,10 @@ impl Driver for SimDriver {
         Ok(())
     }
 
+    async fn is_guarded(&self, _: &str) -> Result<bool, DriverError> {
+        Ok(self.0.world().network)
+    }
+
     async fn nodes(&self, _: &str) -> Result<Vec<String>, DriverError> {
         Ok(self.0.world().node.iter().map(|node| node.spec.id.name.clone()).collect())
     }

@@ -1,5 +1,6 @@
 //! One file a command: its arguments, whose comments are the help, and the function that runs it.
 
+pub mod audit;
 pub mod bundle;
 pub mod completions;
 pub mod disable;

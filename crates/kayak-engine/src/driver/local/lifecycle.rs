@@ -62,6 +62,14 @@ impl Local {
         }
     }
 
+    pub(super) async fn is_cluster_guarded(&self, cluster: &str) -> Result<bool, LocalError> {
+        paths::check_name(cluster)?;
+        match self.tools(cluster)? {
+            Some(tools) => tools.has_rules(cluster).await,
+            None => Err(self.no_tools()),
+        }
+    }
+
     pub(super) async fn release_cluster(&self, cluster: &str) -> Result<(), LocalError> {
         paths::check_name(cluster)?;
         let groups = Hierarchies::find()?;

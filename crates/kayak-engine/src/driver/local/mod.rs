@@ -108,6 +108,12 @@ impl Driver for Local {
             .map_err(|source| DriverError::Teardown { cluster: cluster.to_owned(), source: source.into() })
     }
 
+    async fn is_guarded(&self, cluster: &str) -> Result<bool, DriverError> {
+        self.is_cluster_guarded(cluster)
+            .await
+            .map_err(|source| DriverError::Guard { cluster: cluster.to_owned(), source: source.into() })
+    }
+
     async fn nodes(&self, cluster: &str) -> Result<Vec<String>, DriverError> {
         self.traces(cluster)
             .map_err(|source| DriverError::List { cluster: cluster.to_owned(), source: source.into() })

@@ -66,6 +66,14 @@ impl Tools {
         Ok(())
     }
 
+    /// Tells whether the cluster's rules are there: who sets up rules of his own may have emptied all.
+    pub(crate) async fn has_rules(&self, cluster: &str) -> Result<bool, LocalError> {
+        let mut command = command::in_root(&self.root, "nft");
+        let said = command::run(command.args(["list", "tables", "inet"]), "").await?;
+        let wanted = format!("table inet {}", table(cluster));
+        Ok(String::from_utf8_lossy(&said).lines().any(|line| line == wanted))
+    }
+
     /// Removes the cluster's network, or what is left of it.
     pub(crate) async fn disconnect_cluster(&self, cluster: &str) -> Result<(), LocalError> {
         self.unlink(&paths::bridge(cluster)).await?;
