@@ -5,10 +5,16 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::space::Space;
+
+const KAYAK: &str = env!("CARGO_BIN_EXE_kayak");
+
 /// A cluster of the tests, with ranges of its own and no way out of the machine.
 pub struct Cluster {
     name: String,
     config: PathBuf,
+    /// The network that kayak is run on, if that is not this process's own.
+    network: Option<String>,
 }
 
 /// How long something that should happen soon may take on a loaded machine.
@@ -25,12 +31,17 @@ impl Cluster {
             100 + index
         );
         std::fs::write(&config, text).unwrap();
-        Self { name: name.into(), config }
+        Self { name: name.into(), config, network: None }
+    }
+
+    /// Makes it a cluster of another machine, as far as the network goes.
+    pub fn on(self, machine: &Space) -> Self {
+        Self { network: Some(machine.path()), ..self }
     }
 
     /// Removes what a killed run has left.
     pub fn remove_leftovers() {
-        for name in ["e2e", "e2e-assets", "e2e-cut", "e2e-left", "e2e-home"] {
+        for name in ["e2e", "e2e-assets", "e2e-cut", "e2e-left", "e2e-home", "e2e-own"] {
             let output = kayak(&["--cluster", name, "down", "--yes"]).output().unwrap();
             assert!(output.status.success(), "{}", show(&output));
         }
@@ -43,8 +54,11 @@ impl Cluster {
 
     /// A command of kayak about this cluster.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = kayak(&["--cluster", &self.name]);
-        command.args(arguments);
+        let arguments = [&["--cluster", &self.name], arguments].concat();
+        let Some(network) = &self.network else { return kayak(&arguments) };
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={network}")).arg(KAYAK).args(&arguments);
+        configure(&mut command);
         command
     }
 
@@ -96,6 +110,11 @@ impl Cluster {
         self.kubectl(&["-n", "kube-system", "get", "pods", "-o", path])
     }
 
+    /// The cluster's kubectl, for use without kayak.
+    pub fn kubectl_program(&self) -> PathBuf {
+        state().join(&self.name).join("bin/kubectl")
+    }
+
     /// The directory of the cluster's assets.
     pub fn assets(&self) -> PathBuf {
         state().join(&self.name).join("assets")
@@ -112,6 +131,16 @@ impl Cluster {
             first.then(|| entry.file_name().to_str()?.parse().ok())?
         });
         init.min().and_then(rustix::process::Pid::from_raw).expect("the node runs")
+    }
+
+    /// Kills the node's first process, and all of the node with it.
+    pub fn lose_power(&self) {
+        let init = self.init_process();
+        rustix::process::kill_process(init, rustix::process::Signal::KILL).unwrap();
+        eventually("the node's end", || match rustix::process::test_kill_process(init) {
+            Err(_) => Ok(()),
+            Ok(()) => Err("it still runs".into()),
+        });
     }
 
     /// The address that clients use.
@@ -145,9 +174,13 @@ impl Shared {
 
 /// A command of kayak with the tests' own state directory.
 pub fn kayak(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kayak"));
-    command.args(arguments).env("KAYAK_STATE_DIR", state()).stdin(Stdio::null());
+    let mut command = Command::new(KAYAK);
+    configure(command.args(arguments));
     command
+}
+
+fn configure(command: &mut Command) {
+    command.env("KAYAK_STATE_DIR", state()).stdin(Stdio::null());
 }
 
 /// The tests' own directory, on the file system of the checkout.

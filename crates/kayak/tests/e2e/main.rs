@@ -1,7 +1,7 @@
 //! kayak on a real cluster: one file a scenario, named by behaviour. They share one cluster, which
 //! the first brings up and the last removes; see CONTRIBUTING.md for running one alone.
 //!
-//! Needs: root, the bundle (`make bundle`), busybox-static.
+//! Needs: root, the bundle (`make bundle`), busybox-static, iproute2, nftables, openvpn and /dev/net/tun.
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, unreachable_pub, reason = "tests")]
 
@@ -19,10 +19,14 @@ mod inventory;
 mod machine;
 mod node_files_take_effect;
 mod nodes_can_be_looked_into;
+mod own_network;
 mod owners_word;
 mod pivot_is_seamless;
 mod preflight;
 mod refusals;
+mod scan;
+mod space;
+mod vpn;
 mod when_unwell;
 mod workloads_run;
 
@@ -103,6 +107,7 @@ const ALONE: &[(&str, fn())] = &[
         "an_up_cut_off_anywhere_ends_as_if_it_had_not_been",
         cut_off::an_up_cut_off_anywhere_ends_as_if_it_had_not_been,
     ),
+    ("only_the_named_interface_leads_to_the_cluster", own_network::only_the_named_interface_leads_to_it),
     ("up_and_down_cut_off_leave_nothing", cut_off::up_and_down_cut_off_leave_nothing),
 ];
 

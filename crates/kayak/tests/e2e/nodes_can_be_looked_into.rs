@@ -66,12 +66,7 @@ pub fn images_of_the_bundle_are_pinned(cluster: &Cluster) {
 /// The whole node loses power; `kayak up` starts it from its disk and pivots again.
 pub fn a_node_that_lost_power_comes_back(cluster: &Cluster) {
     cluster.kubectl(&["create", "configmap", "before-the-cut", "--from-literal=kept=yes"]);
-    let init = cluster.init_process();
-    rustix::process::kill_process(init, rustix::process::Signal::KILL).unwrap();
-    eventually("the node's end", || match rustix::process::test_kill_process(init) {
-        Err(_) => Ok(()),
-        Ok(()) => Err("it still runs".into()),
-    });
+    cluster.lose_power();
     crate::when_unwell::status_and_support_without_a_node(cluster);
     cluster.up(&[]);
     let kept = cluster.kubectl(&["get", "configmap", "before-the-cut", "-o", "jsonpath={.data.kept}"]);

@@ -72,7 +72,8 @@ pub fn a_web_server_answers_by_name_and_node_port(cluster: &Cluster) {
     assert!(page.contains("hello from a web server"), "{page}");
 }
 
-fn get(address: &str) -> Result<String, String> {
+/// Asks a web server for its first page.
+pub fn get(address: &str) -> Result<String, String> {
     let mut stream = TcpStream::connect(address).map_err(|e| e.to_string())?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").map_err(|e| e.to_string())?;
     let mut page = String::new();
