@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod annotated;
 mod check;
 mod components;
 mod document;
@@ -16,8 +17,10 @@ mod nodes;
 mod path;
 mod quantity;
 mod read;
+mod reference;
 mod schema;
 
+pub use annotated::annotated;
 pub use components::{
     Amounts, Components, DnsSettings, Environment, ExtraArgs, FlagValue, Kubelet, Overrides, ProxySettings,
     Resources, Scalar,
@@ -25,6 +28,7 @@ pub use components::{
 pub use finding::{ConfigError, Finding, Place};
 pub use nodes::{MountSettings, NodeSettings, Taint, TaintEffect};
 pub use quantity::{NoQuantity, Quantity};
+pub use reference::reference;
 pub use schema::schema;
 
 /// How a range of IPv4 addresses is written, as a regular expression.
@@ -35,6 +39,7 @@ const IPV4_RANGE: &str = r"^(\d{1,3}\.){3}\d{1,3}/\d{1,2}$";
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Config {
     /// The cluster's name: 1 to 20 lower-case letters, digits and dashes; names what it makes on the machine.
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?$"))]
     pub name: String,
     /// How much of the machine the cluster may take for itself.
     pub profile: Profile,
@@ -89,6 +94,7 @@ pub struct Network {
     /// The DNS domain of services.
     pub domain: String,
     /// Name servers for names outside the cluster; the machine's own if absent.
+    #[schemars(example = serde_json::json!(["192.0.2.53"]))]
     pub nameservers: Option<Vec<IpAddr>>,
 }
 
@@ -130,10 +136,10 @@ pub struct Pki {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CaFiles {
     /// The certificate's path.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", example = "ca.crt")]
     pub certificate: Utf8PathBuf,
     /// The private key's path.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", example = "ca.key")]
     pub key: Utf8PathBuf,
 }
 

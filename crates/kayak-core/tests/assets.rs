@@ -113,7 +113,7 @@ components:
     resources: { requests: { cpu: 1 }, limits: { memory: 200Mi } }
   kube-scheduler: { extraArgs: { v: 4 }, resources: { limits: { cpu: 1 } } }
   etcd: { extraArgs: { quota-backend-bytes: 4294967296 }, env: { GOGC: 80 }, resources: { limits: { memory: 1Gi } } }
-  kube-proxy: { extraArgs: { v: 2 }, config: { conntrack: { min: 1000 }, nodePortAddresses: null } }
+  kube-proxy: { extraArgs: { v: 2 }, config: { nftables: { masqueradeAll: true }, nodePortAddresses: null } }
   flannel: { env: { EVENT_QUEUE_DEPTH: 100 } }
   coredns: { extraArgs: { quiet: true }, corefile: ".:53 { whoami }" }
 kubelet:

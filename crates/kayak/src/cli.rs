@@ -72,6 +72,9 @@ enum Command {
     Bundle(commands::bundle::BundleCommand),
     /// List what listens for the cluster; fail if it is reached elsewhere than it should be
     Audit,
+    /// Write and check configurations
+    #[command(subcommand)]
+    Config(commands::config::ConfigCommand),
     Completions(commands::completions::CompletionsArgs),
     Man(commands::man::ManArgs),
     #[command(flatten)]
@@ -132,6 +135,7 @@ impl Cli {
             Command::Image(command) => commands::image::run(&cx, command),
             Command::Bundle(command) => commands::bundle::run(&cx, command),
             Command::Audit => commands::audit::run(&cx),
+            Command::Config(command) => commands::config::run(&cx, command),
             Command::Completions(args) => Ok(commands::completions::run(&args)),
             Command::Man(args) => commands::man::run(&args),
             Command::Inside(command) => commands::inside::run(&cx, command),
@@ -145,6 +149,7 @@ pub fn without_json(words: &str) -> Option<&'static str> {
         "kubectl" => "what it prints is kubectl's affair, which takes `-o json` after its own command",
         "node logs" => "it passes on what a program has written",
         "node shell" => "it passes on what another program prints",
+        "config init" => "it is a file for people",
         "completions" => "a script is for a shell",
         "man" => "a manual page is for `man`",
         _ => return None,

@@ -9,7 +9,7 @@ use crate::cli::Cli;
 
 /// What people look for, by what they want to do.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Make and remove a cluster", &["preflight", "up", "plan", "down"]),
+    ("Make and remove a cluster", &["config", "preflight", "up", "plan", "down"]),
     ("Stop it, and start it again", &["stop", "resume", "enable", "disable"]),
     ("See how it is", &["status", "support"]),
     ("Use it", &["kubectl", "kubeconfig", "image", "node"]),
@@ -80,6 +80,8 @@ mod tests {
         "bundle import",
         "bundle ls",
         "bundle verify",
+        "config schema",
+        "config validate",
         "disable",
         "down",
         "enable",

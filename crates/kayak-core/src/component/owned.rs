@@ -180,6 +180,8 @@ const PROXY_FIELDS: &[Owned] = &[
     owned("says what file it is", &["apiVersion", "kind"]),
     owned(FILES, &["clientConnection.kubeconfig"]),
     owned(NETWORK, &["clusterCIDR"]),
+    // A value that is not zero makes kube-proxy write to the kernel, and end because it may not.
+    owned("belongs to the machine, whose kernel kube-proxy may not set", &["conntrack"]),
     owned("is where the kubelet asks how it is", &["healthzBindAddress"]),
     owned("follows from the node's name", &["hostnameOverride"]),
     owned("needs what a node has: nftables, and no iptables", &["mode"]),

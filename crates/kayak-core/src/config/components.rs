@@ -5,7 +5,7 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, json};
 
 use super::is_default;
 use super::quantity::Quantity;
@@ -50,9 +50,11 @@ pub struct Overrides {
     /// Flags, by their names without dashes. A flag that kayak sets too is replaced; a list gives it
     /// once for each item.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(example = json!({ "flag": "value" }))]
     pub extra_args: ExtraArgs,
     /// Environment variables.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(example = json!({ "GOGC": 50 }))]
     pub env: Environment,
     /// CPU and memory that are set apart for it, and that it may use at most.
     #[serde(skip_serializing_if = "is_default")]
@@ -66,15 +68,18 @@ pub struct ProxySettings {
     /// Flags, by their names without dashes; only those about logging: kube-proxy ignores others beside
     /// its configuration file, which `config` changes.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(example = json!({ "v": 2 }))]
     pub extra_args: ExtraArgs,
     /// Environment variables.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(example = json!({ "GOGC": 50 }))]
     pub env: Environment,
     /// CPU and memory that are set apart for it, and that it may use at most.
     #[serde(skip_serializing_if = "is_default")]
     pub resources: Resources,
     /// Fields of KubeProxyConfiguration, merged over kayak's; `null` takes one of kayak's away.
     #[serde(skip_serializing_if = "Map::is_empty")]
+    #[schemars(example = json!({ "nodePortAddresses": ["192.0.2.0/24"] }))]
     pub config: Map<String, Value>,
 }
 
@@ -84,15 +89,18 @@ pub struct ProxySettings {
 pub struct DnsSettings {
     /// Flags, by their names without dashes.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(example = json!({ "quiet": true }))]
     pub extra_args: ExtraArgs,
     /// Environment variables.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(example = json!({ "GOGC": 50 }))]
     pub env: Environment,
     /// CPU and memory that are set apart for it, and that it may use at most.
     #[serde(skip_serializing_if = "is_default")]
     pub resources: Resources,
     /// The whole Corefile, instead of kayak's.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = ".:53 { whoami }")]
     pub corefile: Option<String>,
 }
 
@@ -102,12 +110,15 @@ pub struct DnsSettings {
 pub struct Kubelet {
     /// Fields of KubeletConfiguration, merged over kayak's; `null` takes one of kayak's away.
     #[serde(skip_serializing_if = "Map::is_empty")]
+    #[schemars(example = json!({ "maxPods": 50 }))]
     pub config: Map<String, Value>,
     /// Flags, by their names without dashes. Most settings are fields of `config` instead.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(example = json!({ "v": 2 }))]
     pub extra_args: ExtraArgs,
     /// Environment variables.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(example = json!({ "GOGC": 50 }))]
     pub env: Environment,
 }
 
@@ -129,9 +140,11 @@ pub struct Resources {
 pub struct Amounts {
     /// CPUs: `2`, `500m`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "500m")]
     pub cpu: Option<Quantity>,
     /// Memory: `256Mi`, `1Gi`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "512Mi")]
     pub memory: Option<Quantity>,
 }
 

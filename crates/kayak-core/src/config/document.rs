@@ -119,10 +119,8 @@ impl Node {
                     node.remove(rest);
                 }
             }
-            (Step::Item(index), Value::List(items)) if rest.is_empty() => {
-                if *index < items.len() {
-                    items.remove(*index);
-                }
+            (Step::Item(index), Value::List(items)) if rest.is_empty() && *index < items.len() => {
+                items.remove(*index);
             }
             (Step::Item(index), Value::List(items)) => {
                 if let Some(node) = items.get_mut(*index) {

@@ -39,9 +39,8 @@ pub(super) fn problem(problem: Problem, source: Option<(&Node, &str)>) -> Findin
     let located = source.and_then(|(document, text)| {
         // Else the innermost setting around it that is written down.
         let outer = |path: &Path| (1..path.0.len()).rev().find_map(|depth| document.find(&path.0[..depth]));
-        let exact = problem.paths.iter().find_map(|path| match problem.is_name {
-            true => document.find_name(&path.0),
-            false => document.find(&path.0),
+        let exact = problem.paths.iter().find_map(|path| {
+            if problem.is_name { document.find_name(&path.0) } else { document.find(&path.0) }
         });
         place(text, exact.or_else(|| problem.paths.iter().find_map(outer))?)
     });

@@ -13,9 +13,11 @@ use super::quantity::Quantity;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeSettings {
     /// Which node.
+    #[schemars(example = "controller-0")]
     pub name: String,
     /// Labels of its Node object.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(example = serde_json::json!({ "example.com/disk": "ssd" }))]
     pub labels: BTreeMap<String, String>,
     /// Taints of its Node object: pods that do not tolerate them stay away. Those that others have
     /// added stay.
@@ -26,10 +28,11 @@ pub struct NodeSettings {
     pub mounts: Vec<MountSettings>,
     /// Devices of the machine that the node sees at the same path, and pods by `hostPath`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<String>", example = serde_json::json!(["/dev/dri"]))]
     pub devices: Vec<Utf8PathBuf>,
     /// The most memory that all of the node may use; no limit if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "4Gi")]
     pub memory: Option<Quantity>,
 }
 
@@ -38,11 +41,14 @@ pub struct NodeSettings {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Taint {
     /// Its name.
+    #[schemars(example = "example.com/quiet")]
     pub key: String,
     /// Its value.
+    #[schemars(example = &"night")]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub value: String,
     /// What it does to pods that do not tolerate it.
+    #[schemars(example = &"NoSchedule")]
     pub effect: TaintEffect,
 }
 
@@ -62,13 +68,14 @@ pub enum TaintEffect {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MountSettings {
     /// Where it is on the machine.
-    #[schemars(with = "String", regex(pattern = "^/"))]
+    #[schemars(with = "String", regex(pattern = "^/"), example = "/srv/media")]
     pub host: Utf8PathBuf,
     /// Where the node sees it; the same path if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", regex(pattern = "^/"))]
+    #[schemars(with = "Option<String>", regex(pattern = "^/"), example = "/media")]
     pub node: Option<Utf8PathBuf>,
-    /// Whether the node may write to it.
+    /// Whether the node may write to it. A pod that must not write says `readOnly: true` itself: the
+    /// runtime makes its own mount of it writable otherwise.
     #[serde(default)]
     pub writable: bool,
 }

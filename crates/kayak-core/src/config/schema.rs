@@ -1,16 +1,54 @@
 //! The JSON schema of `cluster.yaml`, made of the types' own comments, and what it says of a setting.
 
+use schemars::Schema;
 use schemars::generate::SchemaSettings;
-use serde_json::Value;
+use schemars::transform::RecursiveTransform;
+use serde_json::{Value, json};
 
 use super::Config;
 use super::path::{Path, Step};
 
 /// Returns the JSON schema (draft 2020-12).
 pub fn schema() -> Value {
-    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Config>();
+    let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(as_it_is_read));
+    let mut schema = settings.into_generator().into_root_schema_for::<Config>();
     schema.insert("title".into(), "cluster.yaml of kayak".into());
     schema.to_value()
+}
+
+/// Says what the types do not.
+fn as_it_is_read(schema: &mut Schema) {
+    // Validators know no common format of both families.
+    if schema.get("format").is_some_and(|format| format == "ip") {
+        schema.insert("anyOf".into(), json!([{ "format": "ipv4" }, { "format": "ipv6" }]));
+    }
+    // A name with nothing behind it is as good as none, unless something must be there.
+    if let Some(Value::String(kind)) = schema.get("type")
+        && matches!(kind.as_str(), "object" | "array")
+        && schema.get("required").is_none()
+    {
+        let kinds = json!([kind, "null"]);
+        schema.insert("type".into(), kinds);
+    }
+}
+
+/// What a value is written like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A mapping with settings of its own.
+    Group,
+    /// A mapping of any names.
+    Mapping,
+    /// A list.
+    List,
+    /// One of a few words.
+    Word,
+    /// `true` or `false`.
+    Switch,
+    /// A number.
+    Number,
+    /// A text.
+    Text,
 }
 
 /// What the schema says, and how to go on in it.
@@ -34,11 +72,44 @@ impl<'a> Part<'a> {
         })
     }
 
-    /// The settings below this one, in the order of the type.
+    /// The settings below this one by name, mandatory ones first and groups last.
     pub(super) fn fields(self) -> Vec<(&'a str, Self)> {
         let properties = self.target().get("properties").and_then(Value::as_object);
         let part = |(name, here): (&'a String, &'a Value)| (name.as_str(), Self { here, ..self });
-        properties.into_iter().flatten().map(part).collect()
+        let mut fields: Vec<_> = properties.into_iter().flatten().map(part).collect();
+        fields.sort_by_key(|(name, field)| (field.group().is_some(), !self.requires(name)));
+        fields
+    }
+
+    /// The group that it is, or that each item of it is.
+    pub(super) fn group(self) -> Option<Self> {
+        let item = || self.item().filter(|item| item.kind() == Kind::Group);
+        if self.kind() == Kind::Group { Some(self) } else { item() }
+    }
+
+    /// What a value is written like.
+    pub(super) fn kind(self) -> Kind {
+        let target = self.target();
+        let is_type = |name| match target.get("type") {
+            Some(Value::String(one)) => one == name,
+            Some(Value::Array(several)) => several.iter().any(|one| one == name),
+            _ => false,
+        };
+        if target.get("properties").is_some() {
+            Kind::Group
+        } else if target.get("enum").is_some() || target.get("oneOf").is_some() {
+            Kind::Word
+        } else if is_type("array") {
+            Kind::List
+        } else if is_type("object") {
+            Kind::Mapping
+        } else if is_type("boolean") && !is_type("string") {
+            Kind::Switch
+        } else if is_type("integer") || (is_type("number") && !is_type("string")) {
+            Kind::Number
+        } else {
+            Kind::Text
+        }
     }
 
     fn field(self, name: &str) -> Option<Self> {
@@ -53,7 +124,7 @@ impl<'a> Part<'a> {
         Some(Self { here: self.target().get("items")?, ..self })
     }
 
-    /// Says whether it is a mapping of any names, and what is said of each value.
+    /// What is said of each value, if it is a mapping of any names.
     pub(super) fn entry(self) -> Option<Self> {
         let here =
             self.target().get("additionalProperties").filter(|schema| **schema != Value::Bool(false))?;
@@ -93,13 +164,31 @@ impl<'a> Part<'a> {
         self.reference().and_then(|reference| reference.strip_prefix("#/$defs/"))
     }
 
-    /// The types of JSON that it may have.
-    pub(super) fn json_types(self) -> Vec<&'a str> {
-        match self.target().get("type") {
-            Some(Value::String(one)) => vec![one],
-            Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
-            _ => Vec::new(),
-        }
+    /// Whether it may be left empty, as nothing.
+    pub(super) fn is_optional(self) -> bool {
+        let is_null = |schema: &Value| schema.get("type").is_some_and(|kind| kind == "null");
+        self.here.get("anyOf").and_then(Value::as_array).is_some_and(|choices| choices.iter().any(is_null))
+    }
+
+    /// How it may look.
+    pub(super) fn example(self) -> Option<&'a Value> {
+        let first = |schema: &'a Value| schema.get("examples").and_then(|examples| examples.get(0));
+        first(self.here).or_else(|| first(self.target()))
+    }
+
+    /// Whether nothing is said of it.
+    pub(super) fn is_anything(self) -> bool {
+        *self.here == Value::Bool(true)
+    }
+
+    /// Whether it is a range of addresses.
+    pub(super) fn is_range(self) -> bool {
+        self.target().get("pattern").is_some_and(|pattern| pattern == super::IPV4_RANGE)
+    }
+
+    /// What the texts that it may be have in common, if they have a name.
+    pub(super) fn format(self) -> Option<&'a str> {
+        self.target().get("format").and_then(Value::as_str)
     }
 
     fn reference(self) -> Option<&'a str> {

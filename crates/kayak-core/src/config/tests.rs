@@ -99,3 +99,80 @@ fn what_is_written_is_read_back() {
     let json = serde_json::to_string(&config).unwrap();
     assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config);
 }
+
+#[test]
+fn the_annotated_default_is_the_default() {
+    assert_eq!(Config::parse(&annotated()).unwrap(), Config::default());
+    insta::assert_snapshot!(annotated());
+}
+
+/// A line that is taken out by `#` is a setting; a comment has a single space behind it.
+#[test]
+fn what_the_annotated_default_shows_can_be_put_in() {
+    let put_in = |line: &str| {
+        let rest = line.trim_start().strip_prefix('#')?;
+        let is_comment = rest.starts_with(' ') && !rest.starts_with("  ");
+        (!is_comment).then(|| line.replacen('#', "", 1))
+    };
+    let text: String =
+        annotated().lines().map(|line| put_in(line).unwrap_or(line.to_owned()) + "\n").collect();
+    let config = Config::parse(&text).unwrap();
+    assert_eq!(config.nodes[0].name, "controller-0");
+    assert_eq!(config.nodes[0].mounts[0].host, "/srv/media");
+    assert!(config.pki.etcd_ca.is_some() || config.pki.kubernetes_ca.is_some());
+    assert!(!config.components.kube_proxy.config.is_empty() && !config.kubelet.config.is_empty());
+}
+
+#[test]
+fn every_example_of_the_reference_can_be_used() {
+    let text = reference();
+    let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let examples: Vec<_> = blocks.filter(|block| !block.starts_with("volumeMounts:")).collect();
+    assert!(examples.len() > 5);
+    for example in examples {
+        let parsed = Config::parse(example);
+        assert!(parsed.as_ref().is_ok_and(|config| *config != Config::default()), "{example}\n{parsed:?}");
+    }
+}
+
+/// What a validator that knows nothing of kayak finds.
+fn schema_errors(yaml: &str) -> Vec<String> {
+    let validator = jsonschema::options().should_validate_formats(true).build(&schema()).unwrap();
+    let document: serde_json::Value = serde_saphyr::from_str(yaml).unwrap();
+    validator.iter_errors(&document).map(|error| format!("{} {error}", error.instance_path())).collect()
+}
+
+#[test]
+fn the_schema_takes_what_kayak_takes() {
+    assert!(jsonschema::draft202012::meta::is_valid(&schema()));
+    for text in [include_str!("tests/good.yaml"), &annotated()] {
+        assert_eq!(schema_errors(text), Vec::<String>::new());
+    }
+}
+
+/// All but what only a look at the whole can tell: overlaps, names that do not exist.
+#[test]
+fn the_schema_refuses_what_cannot_be_read() {
+    for text in [
+        "netwrok: {}",
+        "name: 5",
+        "name: Home",
+        "network: { egress: maybe }",
+        "network: { pods: 10.0.0.0 }",
+        "network: { nameservers: [dns.example] }",
+        "api: { extraNames: [5] }",
+        "pki: { kubernetesCa: { certificate: ca.crt } }",
+        "components: { kube-apiserver: { extraArgs: { event-ttl: { hours: 2 } } } }",
+        "components: { kube-apiserver: { resources: { requests: { cpu: lots } } } }",
+        "components: { kube-apiserver: { resources: { limits: { memory: 1GB } } } }",
+        "components: { kubelet: {} }",
+        "nodes: [{}]",
+        "nodes: [{ name: controller-0, labels: { c: true } }]",
+        "nodes: [{ name: controller-0, taints: [{ key: a, effect: NoShedule }] }]",
+        "nodes: [{ name: controller-0, mounts: [{ host: media }] }]",
+        "nodes: [{ name: controller-0, memory: -1 }]",
+    ] {
+        assert!(!schema_errors(text).is_empty(), "{text}");
+        assert!(Config::parse(text).is_err(), "{text}");
+    }
+}

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod bundle;
 pub mod completions;
+pub mod config;
 pub mod disable;
 pub mod down;
 pub mod enable;
