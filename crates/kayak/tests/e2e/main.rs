@@ -27,6 +27,7 @@ mod refusals;
 mod scan;
 mod space;
 mod vpn;
+mod settings;
 mod when_unwell;
 mod workloads_run;
 
@@ -94,6 +95,7 @@ const ALONE: &[(&str, fn())] = &[
     ),
     ("root_of_a_user_namespace_is_not_the_machines", preflight::root_of_a_user_namespace),
     ("an_edited_rendering_starts_as_edited", assets_by_hand::an_edited_rendering_starts_as_edited),
+    ("settings_take_effect", settings::settings_take_effect),
     ("a_gate_that_does_not_open_says_why", assets_by_hand::a_gate_that_does_not_open_says_why),
     ("the_bundle_travels_in_one_file", bundle_travels::the_bundle_travels_in_one_file),
     (

@@ -16,7 +16,11 @@ pub fn refusals_touch_nothing() {
     let (config, missing, empty) =
         (config.to_str().unwrap(), missing.to_str().unwrap(), empty.to_str().unwrap());
     let cases: &[(&str, &[&str], &[&str])] = &[
-        ("netwrok: {}", &["up", "--config", config], &["netwrok", "nothing was touched"]),
+        (
+            "netwrok: {}",
+            &["up", "--config", config],
+            &["bad.yaml:1:1", "netwrok", "did you mean `network`?", "nothing was touched"],
+        ),
         ("name: Home", &["up", "--config", config], &["Home", "lower-case"]),
         ("network: { pods: 10.96.0.0/16 }", &["up", "--config", config], &["overlap"]),
         ("", &["up", "--config", missing], &["missing.yaml"]),
