@@ -109,7 +109,7 @@ const WISHES: &str = r#"
 components:
   kube-apiserver:
     extraArgs: { audit-log-maxsize: 33, runtime-config: [a/v1=true, b/v1=false], profiling: true, event-ttl: 2h }
-    env: { GOGC: 50 }
+    env: { GOGC: 70 }
     resources: { requests: { cpu: 1 }, limits: { memory: 200Mi } }
   kube-scheduler: { extraArgs: { v: 4 }, resources: { limits: { cpu: 1 } } }
   etcd: { extraArgs: { quota-backend-bytes: 4294967296 }, env: { GOGC: 80 }, resources: { limits: { memory: 1Gi } } }
