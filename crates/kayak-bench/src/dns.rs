@@ -88,7 +88,7 @@ fn has_address(message: &[u8], id: u16) -> bool {
             *a == high
                 && *b == low
                 && flags & 0x80 != 0
-                && code & 0x0f == 0
+                && code % 16 == 0
                 && (*answers_high, *answers_low) != (0, 0)
         }
         _ => false,

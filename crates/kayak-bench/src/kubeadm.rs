@@ -137,14 +137,14 @@ impl Kubeadm {
             self.version()?
         );
         let names = in_node(driver, node, &list).await?;
-        let mut script = String::new();
+        let mut script = vec!["set -e".to_owned()];
         for name in names.lines() {
             let program = name.trim_start_matches(REPOSITORY).trim_start_matches('/');
             let program = program.split(':').next().unwrap_or_default();
             let ours = if program.starts_with("kube-") { "kubernetes" } else { program };
-            script += &format!("ctr -n k8s.io images tag {} {name} && ", self.image(ours)?);
+            script.push(format!("ctr -n k8s.io images tag {} {name}", self.image(ours)?));
         }
-        in_node(driver, node, &(script + "true")).await.map(drop)
+        in_node(driver, node, &script.join("\n")).await.map(drop)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::error::BenchError;
 use crate::scene::{NODE_DIR, Scene};
 
 /// How long a cluster may take to come up.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_mins(3);
 
 /// One bringing up.
 #[derive(Debug, Clone, Serialize)]

@@ -46,7 +46,9 @@ impl Traces {
             let left = left.into_iter().map(|name| directory.join(name).into_string());
             found.entry("file").or_default().extend(left);
         }
-        found.values_mut().for_each(|list| list.sort());
+        for list in found.values_mut() {
+            list.sort();
+        }
         Ok(Self(found))
     }
 

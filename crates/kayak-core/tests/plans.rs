@@ -43,6 +43,7 @@ fn all_well() -> Observed {
     let objects = objects.into_iter().map(|id| (id, present(&[], &[]))).collect();
     Observed {
         assets: AssetsSeen::default(),
+        guarded: true,
         nodes: BTreeMap::from([(NODE.into(), node)]),
         api: Fact::Known(ApiSeen { objects, surplus: Vec::new() }),
         holding,
@@ -83,6 +84,7 @@ fn nothing() -> Observed {
             stale: all.files.keys().cloned().collect(),
             edited: Vec::new(),
         },
+        guarded: false,
         nodes: BTreeMap::from([(NODE.into(), node)]),
         api: Fact::Unknown("no node runs".into()),
         holding: BTreeSet::new(),
@@ -205,6 +207,10 @@ fn what_is_no_longer_wished_is_deleted_only_where_it_is_named() {
         [Phase { id: PhaseId::Remove, steps: vec![delete], gate: vec![Check::Absent(id)] }]
     );
     assert_eq!(named("configmap/coredns").unknown(&objects(), &seen), ["configmap/coredns"], "it is wished");
+    assert!(
+        named("configmap/gone").unknown(&objects(), &seen).is_empty(),
+        "a run before this one removed it"
+    );
 }
 
 #[test]
@@ -217,6 +223,15 @@ fn a_deleted_control_plane_is_brought_back_through_a_temporary_one() {
         phases(&checked(&seen)),
         [PhaseId::Temporary, PhaseId::Inject, PhaseId::SelfHosted, PhaseId::Pivot, PhaseId::Verify]
     );
+}
+
+#[test]
+fn rules_that_somebody_took_away_are_made_again() {
+    let mut seen = all_well();
+    seen.guarded = false;
+    let plan = checked(&seen);
+    assert_eq!(phases(&plan), [PhaseId::Nodes]);
+    assert_eq!(plan.phases[0].steps, [Step::PrepareNetwork]);
 }
 
 #[test]

@@ -53,13 +53,15 @@ pub async fn observe(
         let seen = observe_node(cluster, node, now).await.map_err(ObserveError::Node)?;
         nodes.insert(node.name.clone(), seen);
     }
+    let name = cluster.assets.cluster.name();
+    let guarded = cluster.driver.is_guarded(name).await.map_err(ObserveError::Node)?;
     // Nothing answers where nothing runs: looking would only take time, and addresses of a bridge
     // that is not there belong to somebody else's network.
     let running = nodes.values().any(|node| node.container == ContainerState::Running);
     let api =
         if running { observe_api(cluster, &objects).await } else { Fact::Unknown("no node runs".into()) };
     let holding = if running { observe_checks(cluster, &objects, &api).await } else { BTreeSet::new() };
-    Ok(Observed { assets, nodes, api, holding })
+    Ok(Observed { assets, guarded, nodes, api, holding })
 }
 
 async fn observe_node(

@@ -83,10 +83,11 @@ impl Context {
         }
     }
 
-    /// Prepares the images for nodes, once a bundle.
-    pub async fn store(&self, bundle: &Bundle, progress: &Progress) -> Result<Store, CommandError> {
+    /// Prepares the images for nodes, once a bundle, which is built first if need be.
+    pub async fn store(&self, progress: &Progress) -> Result<Store, CommandError> {
+        let bundle = self.bundle(progress)?;
         let start = std::time::Instant::now();
-        let store = store::prepare(bundle, &self.dirs.cache).await?;
+        let store = store::prepare(&bundle, &self.dirs.cache).await?;
         if start.elapsed().as_secs() >= 1 {
             progress.done("prepare the images, once for all nodes", start.elapsed().as_secs_f64());
         }

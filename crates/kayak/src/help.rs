@@ -11,7 +11,7 @@ use crate::cli::Cli;
 const GROUPS: &[(&str, &[&str])] = &[
     ("Make and remove a cluster", &["config", "preflight", "up", "plan", "down"]),
     ("Stop it, and start it again", &["stop", "resume", "enable", "disable"]),
-    ("See how it is", &["status", "support"]),
+    ("See how it is", &["status", "audit", "support"]),
     ("Use it", &["kubectl", "kubeconfig", "image", "node"]),
     ("Take it apart, and learn", &["phases", "render", "start"]),
     ("The program itself", &["bundle", "completions", "man"]),
@@ -20,7 +20,7 @@ const GROUPS: &[(&str, &[&str])] = &[
 /// What scripts see.
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done; with `status`: all is well
+  0  done; with `status` and `audit`: all is well
   1  the cluster or the machine would not; the message says what was changed
   2  the command line or a file was refused, and nothing was touched
 `kubectl` and `node shell` end as what they ran.";

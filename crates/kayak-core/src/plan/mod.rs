@@ -65,7 +65,9 @@ impl Named {
         };
         let known = |name: &str, ids: &[ObjectId]| ids.iter().any(|id| id.is_called(name));
         let revert = self.revert.iter().filter(|name| !known(name, objects));
-        let remove = self.remove.iter().filter(|name| !known(name, surplus));
+        // What is gone already was removed before a cut-off: only what is wished cannot be removed.
+        let gone = |name: &str| name.contains('/') && !known(name, objects);
+        let remove = self.remove.iter().filter(|name| !known(name, surplus) && !gone(name));
         revert.chain(remove).map(String::as_str).collect()
     }
 }
@@ -168,6 +170,8 @@ mod by_text {
 pub struct Observed {
     /// The asset directory.
     pub assets: AssetsSeen,
+    /// Whether the rules are there that keep the cluster's network to itself.
+    pub guarded: bool,
     /// Nodes by name.
     pub nodes: BTreeMap<String, NodeSeen>,
     /// The API, if it answers.
@@ -183,6 +187,9 @@ impl Observed {
             (Fact::Unknown(_), Fact::Unknown(_)) => true,
             (one, other) => one == other,
         };
-        api && self.assets == other.assets && self.nodes == other.nodes && self.holding == other.holding
+        api && self.assets == other.assets
+            && self.guarded == other.guarded
+            && self.nodes == other.nodes
+            && self.holding == other.holding
     }
 }

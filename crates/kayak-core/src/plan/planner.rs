@@ -90,7 +90,12 @@ fn assets(seen: &Observed) -> Phase {
 
 fn nodes(cluster: &Cluster, seen: &Observed) -> Phase {
     let mut steps = Vec::new();
-    let mut network = false;
+    let runs = seen.nodes.values().any(|n| n.container == ContainerState::Running);
+    // Whoever reloads the machine's firewall takes the cluster's rules away with it.
+    let mut network = runs && !seen.guarded;
+    if network {
+        steps.push(Step::PrepareNetwork);
+    }
     for node in &cluster.nodes {
         let found = seen.nodes.get(&node.name);
         let restarts = restarts(&node.name, seen);

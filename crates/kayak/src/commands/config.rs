@@ -1,3 +1,5 @@
+mod stored;
+
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -26,6 +28,15 @@ pub enum ConfigCommand {
         #[arg(default_value = "cluster.yaml")]
         file: Utf8PathBuf,
     },
+    /// Print the configuration that the cluster was last brought up with, as it was written
+    Show,
+    Edit(stored::EditArgs),
+    /// Show in what a file differs from what the cluster was last brought up with
+    Diff {
+        /// The file
+        #[arg(default_value = "cluster.yaml")]
+        file: Utf8PathBuf,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +53,9 @@ pub fn run(cx: &Context, command: ConfigCommand) -> Result<ExitCode, CommandErro
         ConfigCommand::Init { file: Some(file) } => init(&file)?,
         ConfigCommand::Schema => report::data(&serde_json::to_string_pretty(&config::schema())?),
         ConfigCommand::Validate { file } => validate(cx, &file)?,
+        ConfigCommand::Show => return stored::show(cx),
+        ConfigCommand::Edit(args) => return stored::edit(cx, &args),
+        ConfigCommand::Diff { file } => return stored::diff(cx, &file),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
-use kayak_core::plan::{Fact, Named, Observed, PhaseId};
+use kayak_core::plan::{Fact, Named, Observed, PhaseId, Plan, Step};
 use kayak_engine::cluster::ClusterHandle;
 use kayak_engine::event::Event;
 use kayak_engine::execute::Executor;
@@ -98,7 +98,6 @@ pub fn bring_up(cx: &Context, rendering: Rendering, doing: &Doing<'_>) -> Result
     let progress = Progress::new(cx.output);
     let name = rendering.assets.cluster.name().to_owned();
     let _lock = cx.lock(&name)?;
-    Inventory::keep(&cx.dirs.before(&name), &cx.paths())?;
     let finished = block_on(execute(cx, rendering, doing, &progress))?;
     progress.finish();
     if finished && cx.output == Output::Text {
@@ -115,17 +114,20 @@ async fn execute(
     progress: &Progress,
 ) -> Result<bool, CommandError> {
     let kept = cx.dirs.assets(rendering.assets.cluster.name());
-    let bundle = cx.bundle(progress)?;
-    let store = cx.store(&bundle, progress).await?;
     let cluster = ClusterHandle::new(rendering.assets, cx.driver()?).await?;
     let decision = decide(&cluster, &kept, &rendering.issued, doing.named).await?;
     if let Some(planned) = doing.planned {
         planned.check(&decision)?;
     }
     list_edits(&decision.seen, doing.named, progress);
+    let store = if makes_nodes(&decision.plan) { Some(cx.store(progress).await?) } else { None };
+    if !decision.plan.is_empty() {
+        Inventory::keep(&cx.dirs.before(cluster.assets.cluster.name()), &cx.paths())?;
+    }
     let tell = |event| progress.event(&event);
     let patience = Duration::from_secs(doing.how.patience);
-    let executor = Executor { cluster: &cluster, store: Some(&store), assets: &kept, tell: &tell, patience };
+    let executor =
+        Executor { cluster: &cluster, store: store.as_ref(), assets: &kept, tell: &tell, patience };
     for phase in &decision.plan.phases {
         if doing.how.until.is_some_and(|last| phase.id > last) {
             report::note(&format!(
@@ -143,6 +145,11 @@ async fn execute(
         }
     }
     Ok(true)
+}
+
+/// Whether the images are needed: a cluster that runs can do without the bundle that it was made from.
+fn makes_nodes(plan: &Plan) -> bool {
+    plan.phases.iter().flat_map(|phase| &phase.steps).any(|step| matches!(step, Step::CreateNode(_)))
 }
 
 /// Lists, at every run, what somebody else has changed and is left alone.

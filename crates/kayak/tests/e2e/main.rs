@@ -25,9 +25,9 @@ mod pivot_is_seamless;
 mod preflight;
 mod refusals;
 mod scan;
+mod settings;
 mod space;
 mod vpn;
-mod settings;
 mod when_unwell;
 mod workloads_run;
 
