@@ -200,12 +200,16 @@ pub async fn give(client: &kube::Client, object: &Object) -> Result<(), ApiError
     }
 }
 
-/// Deletes objects with what they own; those that are gone already are done.
+/// Deletes objects with what they own; those that are gone already are done. Pods are deleted at once: kayak
+/// deletes only what the API still shows of pods that have ended.
 pub async fn delete(client: &kube::Client, ids: &[ObjectId]) -> Result<(), ApiError> {
-    let with_what_it_owns =
-        DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..DeleteParams::default() };
     for id in ids {
-        match handle(client, id).delete(&id.name, &with_what_it_owns).await {
+        let params = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Background),
+            grace_period_seconds: (id.kind == "Pod").then_some(0),
+            ..DeleteParams::default()
+        };
+        match handle(client, id).delete(&id.name, &params).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(source) => return Err(ApiError::Delete { id: id.clone(), source: Box::new(source) }),

@@ -10,7 +10,7 @@ use kayak_core::cluster::Node;
 use kayak_core::form::TEMPORARY_SECRETS;
 use kayak_core::host::MANIFEST_DIR;
 use kayak_core::object::ObjectId;
-use kayak_core::plan::{Check, Phase, PhaseId, Step};
+use kayak_core::plan::{Check, Phase, PhaseId, Step, temporary_mirrors};
 
 use crate::api::{self, ApiError, Manner};
 use crate::asset_dir::{self, AssetDirError};
@@ -179,6 +179,9 @@ impl Executor<'_> {
         remove.extend(manifests.cloned());
         self.run(node, &remove).await?;
         check::wait(self.cluster, &Check::TemporaryGone(node.into()), self.patience, self.tell).await?;
+        // What the API shows of them: the kubelet would take it back some seconds later.
+        let mirrors: Vec<_> = temporary_mirrors(node).collect();
+        api::delete(self.cluster.client(), &mirrors).await?;
         self.run(node, &["rm".to_owned(), "-rf".into(), TEMPORARY_SECRETS.into()]).await
     }
 

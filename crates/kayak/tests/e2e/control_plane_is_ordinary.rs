@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::client::Watch;
 use crate::cluster::{Cluster, Running, show};
-use crate::pivot_is_seamless::{assert_unnoticed, assert_unnoticed_inside};
+use crate::pivot_is_seamless::{assert_unnoticed, assert_unnoticed_inside, failed_inside};
 
 pub fn every_part_is_an_ordinary_object(cluster: &Cluster) {
     let names = cluster.kubectl(&["-n", "kube-system", "get", "daemonsets,deployments", "-o", "name"]);
@@ -107,6 +107,7 @@ pub fn rolls_forward_and_back(cluster: &Cluster) {
     let other = "kayak.local/kubernetes:other";
     cluster.in_node(&["ctr", "--namespace=k8s.io", "images", "tag", "--force", &image, other]);
     let outside = Watch::start(&cluster.api(), &cluster.assets());
+    let failed_before = failed_inside(cluster);
     for (workload, container) in [
         ("daemonset/kube-apiserver", "kube-apiserver"),
         ("deployment/kube-controller-manager", "kube-controller-manager"),
@@ -118,7 +119,7 @@ pub fn rolls_forward_and_back(cluster: &Cluster) {
         cluster.kubectl(&["-n", "kube-system", "rollout", "status", workload, "--timeout=120s"]);
     }
     assert_unnoticed("during six rollouts", &outside.stop());
-    assert_unnoticed_inside(cluster);
+    assert_unnoticed_inside(cluster, failed_before);
     let status = cluster.kubectl(&["get", "componentstatuses", "--no-headers"]);
     assert_eq!(status.lines().filter(|line| line.contains(" Healthy ")).count(), 3, "{status}");
 }

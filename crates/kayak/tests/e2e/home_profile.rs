@@ -15,7 +15,7 @@ pub fn workloads_run_in_what_a_home_server_has_left() {
     workloads_run::volumes_of_every_common_kind_are_mounted(&cluster);
     workloads_run::mounts_propagate_between_pods(&cluster);
     workloads_run::a_privileged_pod_and_a_job_run(&cluster);
-    pivot_is_seamless::assert_unnoticed_inside(&cluster);
+    pivot_is_seamless::assert_unnoticed_inside(&cluster, 0);
     assert_eq!(memory(&cluster, "limit"), 2560 << 20);
     assert_eq!(memory(&cluster, "oom_kill"), 0, "processes were killed for want of memory");
     cluster.kayak(&["down", "--yes"]);

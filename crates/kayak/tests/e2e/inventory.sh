@@ -37,7 +37,8 @@ section namespaces
 lsns --raw --noheadings --type net --output NS,TYPE | sort
 
 section "control groups"
-find /sys/fs/cgroup -type d | sort
+# What other programs have below groups of their own comes and goes.
+find /sys/fs/cgroup -type d \( -path '*kayak*' -o -not -path '/sys/fs/cgroup/*/*/*' \) | sort
 
 section settings
 # Those that are measurements, not settings.

@@ -47,7 +47,7 @@ pub fn bring_up_watched() -> Cluster {
     // What leaves late is noticed late: look on for a while after the pivot.
     std::thread::sleep(Duration::from_secs(5));
     assert_unnoticed("during the pivot", &outside.stop());
-    assert_unnoticed_inside(&cluster);
+    assert_unnoticed_inside(&cluster, 0);
     cluster
 }
 
@@ -73,21 +73,26 @@ pub fn assert_unnoticed(when: &str, seen: &Seen) {
     );
 }
 
-/// Panics if the client in the pod noticed anything so far.
-pub fn assert_unnoticed_inside(cluster: &Cluster) {
+/// How many requests of the client in the pod have failed so far: some do where a scenario stops an API
+/// server on purpose.
+pub fn failed_inside(cluster: &Cluster) -> u32 {
     let log = cluster.kubectl(&["logs", "inside"]);
     let last = log.lines().rfind(|line| line.starts_with("requests ")).unwrap_or_default();
     eprintln!("inside: {last}");
-    assert!(
-        last.ends_with(" failed 0"),
-        "{}",
-        log.lines().filter(|l| !l.starts_with("requests")).collect::<String>()
-    );
+    last.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// Panics if the client in the pod noticed anything since so many requests had failed.
+pub fn assert_unnoticed_inside(cluster: &Cluster, failed_before: u32) {
+    assert_eq!(failed_inside(cluster), failed_before, "{}", {
+        let log = cluster.kubectl(&["logs", "inside"]);
+        log.lines().filter(|line| !line.starts_with("requests ")).collect::<Vec<_>>().join("\n")
+    });
 }
 
 /// The bringing up has asserted it; here it gets its name, and the clients are seen to have worked.
 pub fn pivot_loses_no_request(cluster: &Cluster) {
-    assert_unnoticed_inside(cluster);
+    assert_unnoticed_inside(cluster, 0);
     let manifests = cluster.in_node(&["ls", "/etc/kubernetes/manifests"]);
     assert_eq!(manifests.trim(), "etcd.yaml", "nothing of the temporary control plane is left");
     let pods = cluster.kubectl(&["-n", "kube-system", "get", "pods", "-o", "name"]);
