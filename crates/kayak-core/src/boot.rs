@@ -95,6 +95,9 @@ fn unit(boot: &Boot) -> String {
          \n\
          [Service]\n\
          Type=oneshot\n\
+         # What it waits for may come late, such as the VPN that the node's address is on.\n\
+         Restart=on-failure\n\
+         RestartSec=10\n\
          RemainAfterExit=yes\n\
          Environment={state_variable} {cache_variable}\n\
          ExecStart={program} --cluster {cluster} resume\n\

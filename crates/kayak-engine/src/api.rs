@@ -83,6 +83,14 @@ pub enum ApiError {
     },
 }
 
+impl ApiError {
+    /// Whether the API has understood and will not, as with a field that cannot be changed.
+    pub fn is_refusal(&self) -> bool {
+        let (Self::Apply { source, .. } | Self::Look { source, .. }) = self else { return false };
+        matches!(source.as_ref(), kube::Error::Api(status) if matches!(status.code, 400 | 422))
+    }
+}
+
 /// Makes a client from the text of a kubeconfig.
 pub async fn client(kubeconfig: &str) -> Result<kube::Client, ApiError> {
     let parsed = Kubeconfig::from_yaml(kubeconfig).map_err(ApiError::Kubeconfig)?;

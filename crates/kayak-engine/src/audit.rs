@@ -4,6 +4,7 @@ use kayak_core::audit::{Finding, audit};
 use kayak_core::cluster::{Cluster, Node};
 use kayak_core::node::BINARY;
 
+use crate::cluster::cluster_spec;
 use crate::driver::{Driver, DriverError, NodeId};
 
 /// Why listeners are unknown.
@@ -45,7 +46,7 @@ pub async fn look(cluster: &Cluster, driver: &dyn Driver) -> Result<Audit, Audit
     for node in &cluster.nodes {
         findings.extend(of_node(cluster, node, driver).await?);
     }
-    Ok(Audit { findings, guarded: driver.is_guarded(cluster.name()).await? })
+    Ok(Audit { findings, guarded: driver.is_guarded(&cluster_spec(cluster)).await? })
 }
 
 async fn of_node(cluster: &Cluster, node: &Node, driver: &dyn Driver) -> Result<Vec<Finding>, AuditError> {

@@ -7,7 +7,7 @@ use camino::Utf8PathBuf;
 use futures::{Stream, StreamExt as _};
 use kayak_core::assets::{Assets, Content, KUBECONFIG};
 use kayak_core::chain::chain;
-use kayak_core::cluster::Node;
+use kayak_core::cluster::{Cluster, Node};
 use kayak_core::config::{NetworkMode, NodeSettings};
 use kayak_core::node::{BINARY, LOG_DIR, Status};
 use kayak_core::plan::Check;
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::api::{self, ApiError};
 use crate::driver::{
-    ClusterNetwork, ClusterSpec, Driver, DriverError, ExecIo, Mount, NodeId, NodeNetwork, NodeSpec,
+    ClusterNetwork, ClusterSpec, Driver, DriverError, ExecIo, Mount, NodeId, NodeNetwork, NodeSpec, NodeState,
 };
 
 /// How long the API may take to say that it is ready: longer than the agent holds a connection.
@@ -64,21 +64,7 @@ impl ClusterHandle {
 
     /// What all nodes share, for the driver.
     pub fn cluster_spec(&self) -> ClusterSpec {
-        let cluster = &self.assets.cluster;
-        let network = &cluster.config.network;
-        ClusterSpec {
-            name: cluster.name().into(),
-            image: cluster.images.node.clone(),
-            network: match cluster.host_network() {
-                Some(host) => ClusterNetwork::Host(host),
-                None => {
-                    ClusterNetwork::Bridge { range: network.nodes.into(), gateway: cluster.gateway().into() }
-                }
-            },
-            pod_ranges: network.pod_cidrs(),
-            service_ranges: vec![network.services.into()],
-            egress: network.egress,
-        }
+        cluster_spec(&self.assets.cluster)
     }
 
     /// One node, for the driver.
@@ -104,6 +90,16 @@ impl ClusterHandle {
             mounts: settings.map(mounts).unwrap_or_default(),
             command: NodeSpec::init(),
         }
+    }
+
+    /// Whether a node runs, as far as the driver can say.
+    pub async fn any_node_runs(&self) -> bool {
+        for node in &self.assets.cluster.nodes {
+            if let Ok(NodeState::Running { .. }) = self.driver.state(&self.node_id(&node.name)).await {
+                return true;
+            }
+        }
+        false
     }
 
     /// Asks the API, through the endpoint that clients use, whether it is ready.
@@ -203,6 +199,22 @@ impl ClusterHandle {
         let agent = agent.map_or_else(|e| chain(&e), |stdout| String::from_utf8_lossy(&stdout).into_owned());
         let init = self.driver.console(&id).await.unwrap_or_else(|e| chain(&e));
         agent.lines().chain(init.lines()).map(str::to_owned).collect()
+    }
+}
+
+/// What all nodes of a cluster share, for the driver.
+pub fn cluster_spec(cluster: &Cluster) -> ClusterSpec {
+    let network = &cluster.config.network;
+    ClusterSpec {
+        name: cluster.name().into(),
+        image: cluster.images.node.clone(),
+        network: match cluster.host_network() {
+            Some(host) => ClusterNetwork::Host(host),
+            None => ClusterNetwork::Bridge { range: network.nodes.into(), gateway: cluster.gateway().into() },
+        },
+        pod_ranges: network.pod_cidrs(),
+        service_ranges: vec![network.services.into()],
+        egress: network.egress,
     }
 }
 

@@ -19,6 +19,10 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::pem::parse_x509_pem;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+/// What the key pair is called that signs service-account tokens.
+pub const SERVICE_ACCOUNT: &str = "service-account";
+/// What the key is called that encrypts Secrets in etcd.
+pub const ENCRYPTION: &str = "encryption";
 /// A certificate with less than this left is issued anew.
 const RENEW_BEFORE: Duration = Duration::days(60);
 /// How far certificates reach back, for machines whose clocks are behind.
@@ -82,11 +86,11 @@ pub fn ensure(
     }
     if store.service_account.is_none() {
         store.service_account = Some(new_service_account()?);
-        issued.insert("service-account".into(), missing());
+        issued.insert(SERVICE_ACCOUNT.into(), missing());
     }
     if store.encryption_key.is_none() {
         store.encryption_key = Some(new_encryption_key()?);
-        issued.insert("encryption".into(), missing());
+        issued.insert(ENCRYPTION.into(), missing());
     }
     for spec in certificates(cluster) {
         let ca = store.pairs[spec.authority.id()].clone();

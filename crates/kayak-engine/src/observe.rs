@@ -12,7 +12,7 @@ use kayak_core::object::Object;
 use kayak_core::plan::{ApiSeen, AssetsSeen, Check, ContainerState, Fact, NodeSeen, Observed};
 use time::OffsetDateTime;
 
-use crate::api;
+use crate::api::{self, ApiError};
 use crate::asset_dir::{self, AssetDirError};
 use crate::check;
 use crate::cluster::ClusterHandle;
@@ -29,6 +29,9 @@ pub enum ObserveError {
     /// The asset directory could not be read.
     #[error("the kept assets could not be looked at")]
     AssetDir(#[source] AssetDirError),
+    /// The API would not take what is wished.
+    #[error("the API would refuse what is wished; nothing was changed")]
+    Refused(#[source] ApiError),
     /// The wished objects cannot be read.
     #[error("the manifests could not be read")]
     Assets(#[source] AssetsError),
@@ -53,13 +56,12 @@ pub async fn observe(
         let seen = observe_node(cluster, node, now).await.map_err(ObserveError::Node)?;
         nodes.insert(node.name.clone(), seen);
     }
-    let name = cluster.assets.cluster.name();
-    let guarded = cluster.driver.is_guarded(name).await.map_err(ObserveError::Node)?;
+    let guarded = cluster.driver.is_guarded(&cluster.cluster_spec()).await.map_err(ObserveError::Node)?;
     // Nothing answers where nothing runs: looking would only take time, and addresses of a bridge
     // that is not there belong to somebody else's network.
     let running = nodes.values().any(|node| node.container == ContainerState::Running);
     let api =
-        if running { observe_api(cluster, &objects).await } else { Fact::Unknown("no node runs".into()) };
+        if running { observe_api(cluster, &objects).await? } else { Fact::Unknown("no node runs".into()) };
     let holding = if running { observe_checks(cluster, &objects, &api).await } else { BTreeSet::new() };
     Ok(Observed { assets, guarded, nodes, api, holding })
 }
@@ -104,13 +106,15 @@ async fn observe_node(
     Ok(NodeSeen { container, outdated, stale_files, temporary })
 }
 
-async fn observe_api(cluster: &ClusterHandle, objects: &[Object]) -> Fact<ApiSeen> {
+/// An API that refuses what is wished is there: that is an error, and not an API that cannot be seen.
+async fn observe_api(cluster: &ClusterHandle, objects: &[Object]) -> Result<Fact<ApiSeen>, ObserveError> {
     if let Err(because) = cluster.readyz().await {
-        return Fact::Unknown(because);
+        return Ok(Fact::Unknown(because));
     }
     match api::look(cluster.client(), objects).await {
-        Ok(seen) => Fact::Known(seen),
-        Err(error) => Fact::Unknown(chain(&error)),
+        Ok(seen) => Ok(Fact::Known(seen)),
+        Err(error) if error.is_refusal() => Err(ObserveError::Refused(error)),
+        Err(error) => Ok(Fact::Unknown(chain(&error))),
     }
 }
 

@@ -7,8 +7,8 @@ use camino::Utf8PathBuf;
 use kayak_bundle::{Bundle, Catalog, Options, build};
 use kayak_core::cluster::Images;
 use kayak_engine::dirs::{Dirs, RUN};
-use kayak_engine::driver::Driver;
 use kayak_engine::driver::local::{Local, Paths};
+use kayak_engine::driver::{Driver, NodeId, NodeState};
 use kayak_engine::store::{self, Store};
 
 use crate::error::CommandError;
@@ -74,6 +74,25 @@ impl Context {
         }
     }
 
+    /// Refuses where no node of a cluster runs: the API's address would lead to wherever the machine sends
+    /// what it does not know.
+    pub fn require_running(&self, cluster: &str) -> Result<(), CommandError> {
+        let driver = self.driver()?;
+        let runs = block_on(async {
+            for node in driver.nodes(cluster).await? {
+                if let NodeState::Running { .. } = driver.state(&NodeId::new(cluster, node)).await? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })?;
+        if runs {
+            return Ok(());
+        }
+        Err(CommandError::failed(format!("cluster `{cluster}` does not run"))
+            .hint("start it with `kayak resume`"))
+    }
+
     /// Opens the bundle; builds it first if it lacks an image that this kayak runs.
     pub fn bundle(&self, progress: &Progress) -> Result<Bundle, CommandError> {
         let options = Options::in_cache(&self.dirs.cache);
@@ -85,9 +104,23 @@ impl Context {
 
     /// Prepares the images for nodes, once a bundle, which is built first if need be.
     pub async fn store(&self, progress: &Progress) -> Result<Store, CommandError> {
-        let bundle = self.bundle(progress)?;
+        self.prepare(&self.bundle(progress)?, progress).await
+    }
+
+    /// As [`Self::store`], but only of a bundle that is there.
+    pub async fn store_of_bundle(&self, progress: &Progress) -> Result<Option<Store>, CommandError> {
+        match Bundle::open(&Options::in_cache(&self.dirs.cache).bundle) {
+            Ok(bundle) => Ok(Some(self.prepare(&bundle, progress).await?)),
+            Err(error) => {
+                tracing::info!("the nodes start with the images that they have: {error}");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn prepare(&self, bundle: &Bundle, progress: &Progress) -> Result<Store, CommandError> {
         let start = std::time::Instant::now();
-        let store = store::prepare(&bundle, &self.dirs.cache).await?;
+        let store = store::prepare(bundle, &self.dirs.cache).await?;
         if start.elapsed().as_secs() >= 1 {
             progress.done("prepare the images, once for all nodes", start.elapsed().as_secs_f64());
         }

@@ -99,6 +99,10 @@ mod tests {
         "stop",
         "support",
         "up",
+        "audit",
+        "config diff",
+        "config edit",
+        "config show",
     ];
 
     /// Every command that people see and that does something, by its words.

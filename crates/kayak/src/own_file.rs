@@ -59,15 +59,15 @@ pub fn change<E: From<FileError>>(
         read => read.map_err(|source| FileError::Read { path: path.clone(), source })?,
     };
     let Some(new) = edit(&text)? else { return Ok(false) };
-    replace(&path, new.expose().as_bytes())?;
+    replace(&path, new.expose().as_bytes(), Owner::AsBefore)?;
     Ok(true)
 }
 
-/// Writes a file, in place of one that is there.
+/// Writes a file that is the caller's, in place of whatever is there: neither a link nor the owner of an
+/// earlier file gets what is secret in it.
 pub fn write(path: &Utf8Path, content: &[u8]) -> Result<(), FileError> {
-    let path = follow(path)?;
-    make_parent(&path)?;
-    replace(&path, content)
+    make_parent(path)?;
+    replace(path, content, Owner::Caller)
 }
 
 /// Where a link leads in the end, whether there is anything or not.
@@ -88,9 +88,18 @@ fn make_parent(path: &Utf8Path) -> Result<(), FileError> {
     made.map_err(|source| FileError::Make { path: parent.to_owned(), source })
 }
 
-fn replace(path: &Utf8Path, content: &[u8]) -> Result<(), FileError> {
+/// Whose a replaced file is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// Whoever runs this.
+    Caller,
+    /// Whoever it belonged to.
+    AsBefore,
+}
+
+fn replace(path: &Utf8Path, content: &[u8], owner: Owner) -> Result<(), FileError> {
     let temporary = Utf8PathBuf::from(format!("{path}.{}.new", std::process::id()));
-    let written = write_to(&temporary, path, content).and_then(|()| fs::rename(&temporary, path));
+    let written = write_to(&temporary, path, content, owner).and_then(|()| fs::rename(&temporary, path));
     written.map_err(|source| {
         // It is not there if it could not be made, and that is why this failed.
         let _ = fs::remove_file(&temporary);
@@ -98,16 +107,16 @@ fn replace(path: &Utf8Path, content: &[u8]) -> Result<(), FileError> {
     })
 }
 
-fn write_to(temporary: &Utf8Path, path: &Utf8Path, content: &[u8]) -> io::Result<()> {
+fn write_to(temporary: &Utf8Path, path: &Utf8Path, content: &[u8], owner: Owner) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
     match fs::metadata(path) {
-        // Whoever owns it keeps it.
-        Ok(old) => {
+        Ok(old) if owner == Owner::AsBefore => {
             let new = file.metadata()?;
             if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
                 fchown(&file, Some(old.uid()), Some(old.gid()))?;
             }
         }
+        Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }

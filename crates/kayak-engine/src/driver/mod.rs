@@ -353,7 +353,7 @@ pub trait Driver: std::fmt::Debug + Send + Sync {
     async fn teardown(&self, cluster: &str) -> Result<(), DriverError>;
 
     /// Tells whether the rules are in force that keep others from a cluster's network.
-    async fn is_guarded(&self, cluster: &str) -> Result<bool, DriverError>;
+    async fn is_guarded(&self, cluster: &ClusterSpec) -> Result<bool, DriverError>;
 
     /// Lists a cluster's nodes by whatever is left of them, sorted.
     async fn nodes(&self, cluster: &str) -> Result<Vec<String>, DriverError>;

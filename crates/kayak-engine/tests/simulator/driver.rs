@@ -40,7 +40,7 @@ impl Driver for SimDriver {
         Ok(())
     }
 
-    async fn is_guarded(&self, _: &str) -> Result<bool, DriverError> {
+    async fn is_guarded(&self, _: &ClusterSpec) -> Result<bool, DriverError> {
         Ok(self.0.world().network)
     }
 

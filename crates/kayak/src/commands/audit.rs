@@ -5,11 +5,13 @@ use kayak_engine::asset_dir;
 use kayak_engine::audit::{Audit, look};
 use serde_json::json;
 
+use super::preflight::require_root;
 use crate::context::{Context, block_on};
 use crate::error::CommandError;
 use crate::report::{self, Output};
 
 pub fn run(cx: &Context) -> Result<ExitCode, CommandError> {
+    require_root()?;
     let cluster = asset_dir::read(&cx.dirs.assets(&cx.cluster_name()?))?.cluster;
     let audit = block_on(async { Ok(look(&cluster, cx.driver()?.as_ref()).await?) })?;
     let Audit { findings, guarded } = &audit;
@@ -46,7 +48,7 @@ fn verdict(Audit { findings, guarded }: &Audit) -> Result<ExitCode, CommandError
     }
     if !guarded {
         return Err(CommandError::failed("the rules that keep others from the cluster's network are gone")
-            .hint("something has emptied nftables; `kayak stop` and `kayak resume` bring them back"));
+            .hint("something has emptied nftables; `kayak up` brings them back"));
     }
     Ok(ExitCode::SUCCESS)
 }

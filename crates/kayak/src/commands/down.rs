@@ -1,5 +1,6 @@
 use std::process::ExitCode;
 
+use kayak_core::chain::chain;
 use kayak_engine::inventory::{Comparison, Inventory, Marks, Thing};
 use serde_json::json;
 
@@ -31,7 +32,11 @@ pub fn run(cx: &Context, args: &DownArgs) -> Result<ExitCode, CommandError> {
     }
     let _lock = cx.lock(&name)?;
     let progress = Progress::new(cx.output);
-    let before = Inventory::kept(&cx.dirs.before(&name))?;
+    // What was lost must not keep the rest from being removed.
+    let before = Inventory::kept(&cx.dirs.before(&name)).unwrap_or_else(|error| {
+        tracing::warn!("how the machine was before is not known: {}", chain(&error));
+        None
+    });
     let marks = block_on(tear_down(cx, &name))?;
     let found = Inventory::take(&cx.paths())?.compare(before.as_ref(), &marks);
     progress.finish();

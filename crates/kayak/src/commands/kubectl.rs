@@ -19,6 +19,7 @@ pub struct KubectlArgs {
 pub fn run(cx: &Context, args: &KubectlArgs) -> Result<ExitCode, CommandError> {
     require_root()?;
     let name = cx.cluster_name()?;
+    cx.require_running(&name)?;
     let source = prepare(cx, &name, &args.arguments)?.exec();
     Err(KubectlError::Run(source).into())
 }

@@ -6,8 +6,12 @@ use camino::{Utf8Path, Utf8PathBuf};
 use kayak_core::assets::{Content, is_secret};
 use kayak_core::fields::{Change, changes};
 use kayak_core::object::ObjectId;
-use kayak_core::plan::{Edit, Fact, Named, ObjectSeen, Observed, Plan, Step, Wish as Wished, lint, plan};
+use kayak_core::pki::Authority;
+use kayak_core::plan::{
+    ContainerState, Edit, Fact, Named, ObjectSeen, Observed, Plan, Step, Wish as Wished, lint, plan,
+};
 use kayak_engine::cluster::ClusterHandle;
+use kayak_engine::keystore::{ENCRYPTION, SERVICE_ACCOUNT};
 use kayak_engine::observe::observe;
 use serde::{Deserialize, Serialize};
 use similar::TextDiff;
@@ -137,6 +141,10 @@ pub async fn decide(
 ) -> Result<Decision, CommandError> {
     let seen = observe(cluster, kept, issued, OffsetDateTime::now_utc()).await?;
     let ids: Vec<_> = cluster.assets.objects()?.iter().map(kayak_core::object::Object::id).collect();
+    if let Some(id) = lost_root(&seen) {
+        return Err(CommandError::failed(format!("`{id}` is not in {kept}/tls, and the cluster was made with it"))
+            .hint("bring it back from a backup: a new one could not read what the cluster holds; nothing was changed"));
+    }
     if let Some(name) = named.unknown(&ids, &seen).first() {
         return Err(CommandError::usage(format!("there is nothing called `{name}` to revert or to remove"))
             .hint("`kayak plan` lists what was edited and what is no longer wished; nothing was changed"));
@@ -148,6 +156,15 @@ pub async fn decide(
     }
     tracing::info!("plan:\n{plan}");
     Ok(Decision { plan, seen })
+}
+
+/// A key that all of a cluster rests on and that is not there, although a node is.
+fn lost_root(seen: &Observed) -> Option<&str> {
+    let is_root = |id: &&String| {
+        [SERVICE_ACCOUNT, ENCRYPTION].contains(&id.as_str()) || Authority::ALL.iter().any(|ca| ca.id() == *id)
+    };
+    let made = seen.nodes.values().any(|node| node.container != ContainerState::Absent);
+    seen.assets.issue.keys().find(is_root).map(String::as_str).filter(|_| made)
 }
 
 impl PlanFile {

@@ -29,6 +29,9 @@ pub fn run(cx: &Context, args: &StartArgs) -> Result<ExitCode, CommandError> {
 
 /// Brings a cluster up from assets as they are: what `start` and `resume` have in common.
 pub fn bring_up_from(cx: &Context, assets: &Utf8Path, how: &BringUpArgs) -> Result<ExitCode, CommandError> {
-    let rendering = Rendering { assets: asset_dir::read(assets)?, issued: BTreeMap::new() };
-    bring_up(cx, rendering, &Doing { how, named: &Named::default(), planned: None })
+    let read = || Ok::<_, CommandError>(asset_dir::read(assets)?);
+    let lock = cx.lock(read()?.cluster.name())?;
+    // Once more: whoever held the lock may have changed them.
+    let rendering = Rendering { assets: read()?, issued: BTreeMap::new() };
+    bring_up(cx, rendering, &Doing { how, named: &Named::default(), planned: None }, &lock)
 }

@@ -2,16 +2,17 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
-use kayak_core::plan::{Fact, Named, Observed, PhaseId, Plan, Step};
+use kayak_core::plan::{ContainerState, Fact, Named, NodeSeen, Observed, PhaseId, Step};
 use kayak_engine::cluster::ClusterHandle;
 use kayak_engine::event::Event;
 use kayak_engine::execute::Executor;
 use kayak_engine::inventory::Inventory;
 
-use super::plan::{PlanFile, decide};
+use super::plan::{Decision, PlanFile, decide};
 use super::{kubectl, preflight};
 use crate::context::{Context, block_on};
 use crate::error::CommandError;
+use crate::lock::Lock;
 use crate::report::{self, Output, Progress};
 use crate::wish::{ConfigArgs, NamedArgs, Rendering};
 
@@ -77,8 +78,9 @@ pub fn run(cx: &Context, args: &UpArgs) -> Result<ExitCode, CommandError> {
             return Err(CommandError::usage("nothing was changed").hint("in scripts, use `--yes`"));
         }
     }
+    let lock = cx.lock(&wish.config.name)?;
     let rendering = wish.render_kept(cx, &mut named)?;
-    bring_up(cx, rendering, &Doing { how: &args.how, named: &named, planned: planned.as_ref() })
+    bring_up(cx, rendering, &Doing { how: &args.how, named: &named, planned: planned.as_ref() }, &lock)
 }
 
 /// How a rendered cluster is brought up.
@@ -91,13 +93,18 @@ pub struct Doing<'a> {
     pub planned: Option<&'a PlanFile>,
 }
 
-/// Brings a rendered cluster up: what `up` and `start` have in common.
-pub fn bring_up(cx: &Context, rendering: Rendering, doing: &Doing<'_>) -> Result<ExitCode, CommandError> {
+/// Brings a rendered cluster up: what `up` and `start` have in common. The lock was taken before its keys
+/// were read: two that make keys for one cluster would each destroy the other's.
+pub fn bring_up(
+    cx: &Context,
+    rendering: Rendering,
+    doing: &Doing<'_>,
+    _lock: &Lock,
+) -> Result<ExitCode, CommandError> {
     let start = Instant::now();
     preflight::check(cx, &rendering.assets.cluster, &doing.how.ignore_preflight)?;
     let progress = Progress::new(cx.output);
     let name = rendering.assets.cluster.name().to_owned();
-    let _lock = cx.lock(&name)?;
     let finished = block_on(execute(cx, rendering, doing, &progress))?;
     progress.finish();
     if finished && cx.output == Output::Text {
@@ -120,7 +127,11 @@ async fn execute(
         planned.check(&decision)?;
     }
     list_edits(&decision.seen, doing.named, progress);
-    let store = if makes_nodes(&decision.plan) { Some(cx.store(progress).await?) } else { None };
+    let store = match images_needed(&decision) {
+        Needed::Whatever => Some(cx.store(progress).await?),
+        Needed::IfThere => cx.store_of_bundle(progress).await?,
+        Needed::Not => None,
+    };
     if !decision.plan.is_empty() {
         Inventory::keep(&cx.dirs.before(cluster.assets.cluster.name()), &cx.paths())?;
     }
@@ -147,9 +158,30 @@ async fn execute(
     Ok(true)
 }
 
-/// Whether the images are needed: a cluster that runs can do without the bundle that it was made from.
-fn makes_nodes(plan: &Plan) -> bool {
-    plan.phases.iter().flat_map(|phase| &phase.steps).any(|step| matches!(step, Step::CreateNode(_)))
+/// How much the images of the bundle are needed.
+enum Needed {
+    /// A node is made of them.
+    Whatever,
+    /// A node is started that has been made of them before: it can do without.
+    IfThere,
+    /// No node is started.
+    Not,
+}
+
+fn images_needed(decision: &Decision) -> Needed {
+    let steps = decision.plan.phases.iter().flat_map(|phase| &phase.steps);
+    let started: Vec<_> = steps
+        .filter_map(|step| match step {
+            Step::CreateNode(node) => decision.seen.nodes.get(node),
+            _ => None,
+        })
+        .collect();
+    let is_new = |node: &&NodeSeen| node.container == ContainerState::Absent || !node.outdated.is_empty();
+    match (started.is_empty(), started.iter().any(is_new)) {
+        (true, _) => Needed::Not,
+        (false, true) => Needed::Whatever,
+        (false, false) => Needed::IfThere,
+    }
 }
 
 /// Lists, at every run, what somebody else has changed and is left alone.

@@ -2,6 +2,7 @@
 
 use camino::Utf8Path;
 use kayak_bundle::Bundle;
+use kayak_core::chain::chain;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -24,9 +25,19 @@ pub(crate) fn unpack(bundle: &Bundle, cache: &Utf8Path, image: &str) -> Result<S
     Ok(name)
 }
 
-/// Makes sure that a cluster has an image unpacked, and returns what its directory is called.
-pub(crate) fn provide(paths: &Paths, cluster: &str, image: &str) -> Result<String, LocalError> {
-    let bundle = Bundle::open(&paths.cache.join("bundle")).map_err(LocalError::Bundle)?;
+/// Makes sure that a cluster has an image unpacked, and returns what its directory is called. `before` is
+/// the directory of the same image that it was made with: it does where the bundle is gone.
+pub(crate) fn provide(
+    paths: &Paths,
+    cluster: &str,
+    image: &str,
+    before: Option<String>,
+) -> Result<String, LocalError> {
+    let bundle = match (Bundle::open(&paths.cache.join("bundle")), before) {
+        (Ok(bundle), _) => bundle,
+        (Err(_), Some(root)) if paths.roots(cluster).join(&root).is_dir() => return Ok(root),
+        (Err(source), _) => return Err(LocalError::Bundle(source)),
+    };
     let name = unpack(&bundle, &paths.cache, image)?;
     let roots = paths.roots(cluster);
     let linked = roots.join(&name);
@@ -52,4 +63,16 @@ pub(crate) fn recorded<T: DeserializeOwned>(path: &Utf8Path) -> Result<Option<T>
     let Some(json) = disk::read(path)? else { return Ok(None) };
     let parsed = serde_json::from_slice(&json);
     parsed.map(Some).map_err(|source| LocalError::Parse { what: path.to_string(), source })
+}
+
+/// As [`recorded`], for acts that must come to their end also where what was written down is damaged, or was
+/// written by another version.
+pub(crate) fn readable<T: DeserializeOwned>(path: &Utf8Path) -> Result<Option<T>, LocalError> {
+    match recorded(path) {
+        Err(error @ LocalError::Parse { .. }) => {
+            tracing::warn!("going on without `{path}`: {}", chain(&error));
+            Ok(None)
+        }
+        read => read,
+    }
 }

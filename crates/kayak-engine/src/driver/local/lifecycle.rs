@@ -43,7 +43,9 @@ impl Local {
         paths::check_name(&spec.name)?;
         let _shared = self.shared.lock().await;
         disk::create_directory(&self.paths.cluster(&spec.name), 0o700)?;
-        let root = self.provide(&spec.name, &spec.image).await?;
+        let before: Option<ClusterRecord> = image::recorded(&self.paths.cluster_record(&spec.name))?;
+        let before = before.filter(|before| before.spec.image == spec.image).map(|before| before.root);
+        let root = self.provide(&spec.name, &spec.image, before).await?;
         let record = ClusterRecord { spec: spec.clone(), root };
         image::record(&self.paths.cluster_record(&spec.name), &record)?;
         self.connect(&record).await
@@ -62,11 +64,14 @@ impl Local {
         }
     }
 
-    pub(super) async fn is_cluster_guarded(&self, cluster: &str) -> Result<bool, LocalError> {
-        paths::check_name(cluster)?;
-        match self.tools(cluster)? {
-            Some(tools) => tools.has_rules(cluster).await,
-            None => Err(self.no_tools()),
+    /// Whether the rules are there, and made for this specification.
+    pub(super) async fn is_cluster_guarded(&self, cluster: &ClusterSpec) -> Result<bool, LocalError> {
+        paths::check_name(&cluster.name)?;
+        let record: Option<ClusterRecord> = image::readable(&self.paths.cluster_record(&cluster.name))?;
+        match (record, self.tools(&cluster.name)?) {
+            (Some(record), Some(tools)) if record.spec == *cluster => tools.has_rules(&cluster.name).await,
+            // Never made, or made for another form of the cluster.
+            _ => Ok(false),
         }
     }
 
@@ -114,7 +119,9 @@ impl Local {
     pub(super) async fn create_node(&self, spec: &NodeSpec) -> Result<(), LocalError> {
         paths::check_node(&spec.id)?;
         let _shared = self.shared.lock().await;
-        let root = self.provide(&spec.id.cluster, &spec.image).await?;
+        let before: Option<NodeRecord> = image::recorded(&self.paths.node_record(&spec.id))?;
+        let before = before.filter(|before| before.spec.image == spec.image).map(|before| before.root);
+        let root = self.provide(&spec.id.cluster, &spec.image, before).await?;
         for directory in PERSISTENT {
             disk::create_directory(&self.paths.persistent(&spec.id, directory.as_ref()), 0o755)?;
         }
@@ -122,9 +129,14 @@ impl Local {
     }
 
     /// Makes sure that a cluster has an image unpacked.
-    async fn provide(&self, cluster: &str, image: &str) -> Result<String, LocalError> {
+    async fn provide(
+        &self,
+        cluster: &str,
+        image: &str,
+        before: Option<String>,
+    ) -> Result<String, LocalError> {
         let (paths, cluster, image) = (self.paths.clone(), cluster.to_owned(), image.to_owned());
-        let provided = tokio::task::spawn_blocking(move || image::provide(&paths, &cluster, &image));
+        let provided = tokio::task::spawn_blocking(move || image::provide(&paths, &cluster, &image, before));
         provided.await.map_err(LocalError::Task)?
     }
 
@@ -242,12 +254,16 @@ impl Local {
         groups.kill(&group).await?;
         groups.remove(&group).await?;
         let link = paths::link(node);
-        let cluster: Option<ClusterRecord> = image::recorded(&self.paths.cluster_record(&node.cluster))?;
+        let cluster: Option<ClusterRecord> = image::readable(&self.paths.cluster_record(&node.cluster))?;
         let on_host = cluster.filter(|cluster| matches!(cluster.spec.network, ClusterNetwork::Host(_)));
         if on_host.is_some() || network::is_link(&link)? {
             let tools = self.tools(&node.cluster)?.ok_or_else(|| self.no_tools())?;
             tools.unlink(&link).await?;
-            if let Some(cluster) = on_host {
+            // Tables and links have the same names whoever made them: while this cluster has no rules, it
+            // was not connected, and what is there is somebody else's.
+            if let Some(cluster) = on_host
+                && tools.has_rules(&cluster.spec.name).await?
+            {
                 tools.clear_host(&cluster.spec).await?;
             }
         }
@@ -264,7 +280,7 @@ impl Local {
     /// Finds an unpacked node image: the cluster's, or any other if what is left of the cluster
     /// lacks it.
     fn tools(&self, cluster: &str) -> Result<Option<Tools>, LocalError> {
-        let record: Option<ClusterRecord> = image::recorded(&self.paths.cluster_record(cluster))?;
+        let record: Option<ClusterRecord> = image::readable(&self.paths.cluster_record(cluster))?;
         let own = record.map(|record| self.paths.roots(cluster).join(record.root));
         let unpacked = paths::unpacked(&self.paths.cache);
         let cached = disk::names(&unpacked)?.into_iter().map(|name| unpacked.join(name));

@@ -108,10 +108,10 @@ impl Driver for Local {
             .map_err(|source| DriverError::Teardown { cluster: cluster.to_owned(), source: source.into() })
     }
 
-    async fn is_guarded(&self, cluster: &str) -> Result<bool, DriverError> {
+    async fn is_guarded(&self, cluster: &ClusterSpec) -> Result<bool, DriverError> {
         self.is_cluster_guarded(cluster)
             .await
-            .map_err(|source| DriverError::Guard { cluster: cluster.to_owned(), source: source.into() })
+            .map_err(|source| DriverError::Guard { cluster: cluster.name.clone(), source: source.into() })
     }
 
     async fn nodes(&self, cluster: &str) -> Result<Vec<String>, DriverError> {

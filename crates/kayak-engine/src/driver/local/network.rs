@@ -78,10 +78,16 @@ impl Tools {
     pub(crate) async fn disconnect_cluster(&self, cluster: &str) -> Result<(), LocalError> {
         self.unlink(&paths::bridge(cluster)).await?;
         let metric = paths::metric(cluster).to_string();
-        for family in ["-4", "-6"] {
-            let mut command = command::in_root(&self.root, "ip");
-            command.args([family, "route", "flush", "table", "main", "metric", &metric]);
-            command::run(&mut command, "").await?;
+        // Of the kinds that are made, and no other that somebody has at the same metric.
+        for kind in [["type", "unreachable"], ["dev", "lo"]] {
+            for family in ["-4", "-6"] {
+                let mut command = command::in_root(&self.root, "ip");
+                command
+                    .args([family, "route", "flush", "table", "main"])
+                    .args(kind)
+                    .args(["metric", &metric]);
+                command::run(&mut command, "").await?;
+            }
         }
         Ok(self.nft(&delete_table("inet", &table(cluster))).await?)
     }

@@ -85,9 +85,11 @@ pub fn edit(cx: &Context, args: &EditArgs) -> Result<ExitCode, CommandError> {
             return Err(kept(CommandError::usage("nothing was applied").hint("in scripts, use `--yes`")));
         }
     }
+    let lock = cx.lock(&wish.config.name)?;
     let rendering = wish.render_kept(&cx, &mut Named::default())?;
     let doing = Doing { how: &args.how, named: &Named::default(), planned: None };
-    let done = bring_up(&cx, rendering, &doing)?;
+    let done = bring_up(&cx, rendering, &doing, &lock)
+        .map_err(|error| error.hint(format!("what you wrote is in {path}: `kayak up --config {path}`")))?;
     forget(&path);
     Ok(done)
 }
