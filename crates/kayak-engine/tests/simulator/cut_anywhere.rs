@@ -181,7 +181,7 @@ async fn edits_of_which_one_is_reverted() {
     let named = Named { revert: ["deployment/coredns".to_owned()].into(), ..Named::default() };
     let wish = Wish { named, ..Wish::default() };
     let owners = OwnersFields::from([((Key::of(&proxy), history), Some(json!(1)))]);
-    Undisturbed::from(&start, &wish, owners).await.is_reached_wherever_cut(8).await;
+    Undisturbed::from(&start, &wish, owners).await.is_reached_wherever_cut(6).await;
 }
 
 #[tokio::test(start_paused = true)]
