@@ -2,7 +2,8 @@
 
 use crate::cluster::{Cluster, eventually};
 
-pub const CONTAINERD: &str = "/usr/local/bin/containerd";
+/// With its first flag, since its shims are called alike.
+pub const CONTAINERD: &str = "/usr/local/bin/containerd --config";
 pub const KUBELET: &str = "/usr/local/bin/kubelet";
 pub const AGENT: &str = "/usr/bin/kayak agent";
 
