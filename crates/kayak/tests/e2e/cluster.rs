@@ -41,6 +41,7 @@ impl Cluster {
 
     /// Removes what a killed run has left.
     pub fn remove_leftovers() {
+        crate::inventory::remove_leftovers();
         for name in ["e2e", "e2e-assets", "e2e-cut", "e2e-left", "e2e-home", "e2e-own", "e2e-settings"] {
             let output = kayak(&["--cluster", name, "down", "--yes"]).output().unwrap();
             assert!(output.status.success(), "{}", show(&output));

@@ -46,6 +46,16 @@ impl Inventory {
     }
 }
 
+/// What somebody else has, in the test below.
+const STRANGER: &str = "/run/e2e-somebody-else";
+
+/// Removes what a killed run of the test below has left, which `down` would name at every later one.
+pub fn remove_leftovers() {
+    // Neither is there as a rule.
+    let _ = std::fs::remove_file(STRANGER);
+    let _ = Command::new("ip").args(["route", "flush", "type", "blackhole", "198.51.100.0/24"]).output();
+}
+
 /// What a cluster made and `down` does not find is an error that says how to get rid of it; what
 /// somebody else changed is none.
 pub fn down_names_what_is_left() {
@@ -71,17 +81,16 @@ pub fn down_names_what_is_left() {
     let route = routes.lines().find(|line| line.contains("10.204.0.0/16")).unwrap();
     let metric = route.split_once("metric ").unwrap().1.split(' ').next().unwrap();
     succeed(Command::new("ip").args(["route", "add", "blackhole", "198.51.100.0/24", "metric", metric]));
-    let stranger = "/run/e2e-somebody-else";
-    std::fs::write(stranger, "").unwrap();
+    std::fs::write(STRANGER, "").unwrap();
 
     let output = cluster.command(&["-v", "down", "--yes"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{}", show(&output));
     let remedy = format!("ip route delete 198.51.100.0/24 metric {metric}");
     assert!(said.contains(&format!("`{remedy}`")), "{said}");
-    assert!(said.contains(&format!("none of its: file {stranger}")), "{said}");
+    assert!(said.contains(&format!("none of its: file {STRANGER}")), "{said}");
     succeed(Command::new("sh").args(["-c", &remedy]));
-    std::fs::remove_file(stranger).unwrap();
+    std::fs::remove_file(STRANGER).unwrap();
     succeed(&mut kayak(&["--cluster", "e2e-left", "down", "--yes"]));
     before.assert_unchanged();
 }
