@@ -2,6 +2,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
+use kayak_core::cluster::Cluster;
 use kayak_core::plan::{ContainerState, Fact, Named, NodeSeen, Observed, PhaseId, Step};
 use kayak_engine::cluster::ClusterHandle;
 use kayak_engine::event::Event;
@@ -78,9 +79,16 @@ pub fn run(cx: &Context, args: &UpArgs) -> Result<ExitCode, CommandError> {
             return Err(CommandError::usage("nothing was changed").hint("in scripts, use `--yes`"));
         }
     }
-    let lock = cx.lock(&wish.config.name)?;
+    let lock = begin(cx, &wish.resolve()?, &args.how)?;
     let rendering = wish.render_kept(cx, &mut named)?;
     bring_up(cx, rendering, &Doing { how: &args.how, named: &named, planned: planned.as_ref() }, &lock)
+}
+
+/// Takes the lock of a cluster that can run on this machine: one that is refused leaves nothing, not even
+/// what the lock writes down.
+pub fn begin(cx: &Context, cluster: &Cluster, how: &BringUpArgs) -> Result<Lock, CommandError> {
+    preflight::check(cx, cluster, &how.ignore_preflight)?;
+    cx.lock(cluster.name())
 }
 
 /// How a rendered cluster is brought up.
@@ -102,7 +110,6 @@ pub fn bring_up(
     _lock: &Lock,
 ) -> Result<ExitCode, CommandError> {
     let start = Instant::now();
-    preflight::check(cx, &rendering.assets.cluster, &doing.how.ignore_preflight)?;
     let progress = Progress::new(cx.output);
     let name = rendering.assets.cluster.name().to_owned();
     let finished = block_on(execute(cx, rendering, doing, &progress))?;

@@ -9,7 +9,7 @@ use kayak_engine::stored::Stored;
 use serde_json::json;
 use similar::TextDiff;
 
-use crate::commands::up::{BringUpArgs, Doing, bring_up};
+use crate::commands::up::{BringUpArgs, Doing, begin, bring_up};
 use crate::commands::{plan, preflight};
 use crate::context::{Context, block_on};
 use crate::error::CommandError;
@@ -85,7 +85,7 @@ pub fn edit(cx: &Context, args: &EditArgs) -> Result<ExitCode, CommandError> {
             return Err(kept(CommandError::usage("nothing was applied").hint("in scripts, use `--yes`")));
         }
     }
-    let lock = cx.lock(&wish.config.name)?;
+    let lock = begin(&cx, &wish.resolve()?, &args.how)?;
     let rendering = wish.render_kept(&cx, &mut Named::default())?;
     let doing = Doing { how: &args.how, named: &Named::default(), planned: None };
     let done = bring_up(&cx, rendering, &doing, &lock)
