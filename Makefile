@@ -27,7 +27,7 @@ check: deps-check ## Formatting, lints, licences
 	cargo deny --log-level error check bans licenses sources
 
 unit: deps ## Tests that need no cluster
-	cargo test --release --workspace --locked --lib --bins --test assets --test plans --test simulator
+	cargo test --release --workspace --locked --lib --bins --test assets --test plans --test fleets --test simulator
 
 e2e: build bundle ## Tests on a real cluster, and one that removes it
 	cargo test --release --locked -p kayak-engine --test local_driver -- --ignored

@@ -136,9 +136,7 @@ async fn follow(path: &Path, board: &Board, parts: &mut Parts) -> Result<Infalli
 
 /// What the agent itself reads.
 fn inputs(path: &Path, config: &NodeConfig) -> Vec<String> {
-    let mut files = vec![path.display().to_string(), config.pod_network.kubeconfig.clone()];
-    files.extend(config.approver_kubeconfig.clone());
-    files
+    vec![path.display().to_string(), config.pod_network.kubeconfig.clone(), config.kubeconfig.clone()]
 }
 
 async fn change(watch: &content::Watch, files: &[String], held: &Contents) -> Result<(), AgentError> {
@@ -156,7 +154,7 @@ struct Parts {
     pod_network: Part<(NodeConfig, Option<String>)>,
     kubelet_certificate: Part<()>,
     /// What controllers do for the cluster.
-    controller: Part<(String, Option<String>, Option<String>)>,
+    controller: Part<(NodeConfig, Option<String>)>,
     units: Supervisor,
 }
 
@@ -190,12 +188,11 @@ impl Parts {
         self.kubelet_certificate.ensure((), |(), tasks| {
             tasks.spawn(kubelet_certificate::run(board.clone()));
         });
-        let kubeconfig = config.approver_kubeconfig.clone();
-        let content = kubeconfig.as_ref().and_then(held);
-        self.controller.ensure((config.name.clone(), kubeconfig, content), |(name, kubeconfig, _), tasks| {
-            if let Some(kubeconfig) = kubeconfig {
-                tasks.spawn(approver::run(kubeconfig.clone(), board.clone()));
-                tasks.spawn(leases::run(kubeconfig.clone(), name.clone(), board.clone()));
+        let kubeconfig = held(&config.kubeconfig);
+        self.controller.ensure((config.clone(), kubeconfig), |(config, _), tasks| {
+            if config.controller.is_some() {
+                tasks.spawn(approver::run(config.kubeconfig.clone(), board.clone()));
+                tasks.spawn(leases::run(config.kubeconfig.clone(), config.name.clone(), board.clone()));
             }
         });
         // Units would take another address, or end.

@@ -48,6 +48,8 @@ pub(crate) fn node_config() -> NodeConfig {
         units: vec![],
         fronts: vec![],
         pod_network: PodNetwork { pod_cidrs: vec![], overhead: 50, kubeconfig: "/nonexistent".into() },
-        approver_kubeconfig: None,
+        api_address: IpAddr::from([10, 244, 255, 255]),
+        kubeconfig: "/nonexistent".into(),
+        controller: None,
     }
 }

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::cluster::{API_PORT, Cluster, Node};
+use crate::cluster::{API_PORT, Cluster, Node, Role};
 use crate::component::{controller_manager, scheduler};
-use crate::form::CONTROLLER_LABEL;
+use crate::form::{CONTROLLER_LABEL, WORKER_LABEL};
 use crate::object::{Object, ObjectId};
 
 /// Builds an object from a literal of this crate, which always has what an object needs.
@@ -70,6 +70,11 @@ pub fn namespaces() -> Vec<Object> {
         .into()
 }
 
+/// The group of all nodes' agents.
+pub const AGENTS: &str = "kayak:agents";
+/// The group of controllers' agents.
+pub const CONTROLLER_AGENTS: &str = "kayak:controller-agents";
+
 /// Rights of kubelets, of the API server at kubelets, and of the agents.
 pub fn rights() -> Vec<Object> {
     const SELF_RENEWAL: &str = "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient";
@@ -81,35 +86,53 @@ pub fn rights() -> Vec<Object> {
         ),
         // A kubelet renews its own client certificate. (First ones of joining machines: issue 4.)
         cluster_role_binding("kayak:kubelet-client-renewal", SELF_RENEWAL, &group("system:nodes")),
-        cluster_role("kayak:agent", &json!([
+        cluster_role("kayak:controller-agent", &json!([
             { "apiGroups": ["certificates.k8s.io"], "resources": ["certificatesigningrequests"], "verbs": ["get", "list", "watch"] },
             { "apiGroups": ["certificates.k8s.io"], "resources": ["certificatesigningrequests/approval"], "verbs": ["update", "patch"] },
             { "apiGroups": ["certificates.k8s.io"], "resources": ["signers"], "resourceNames": ["kubernetes.io/kubelet-serving"], "verbs": ["approve"] },
         ])),
-        cluster_role_binding("kayak:agent", "kayak:agent", &group("kayak:agents")),
-        object(json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "Role",
-            "metadata": { "name": "kayak:agent", "namespace": "kube-system" },
-            "rules": [
-                { "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [NODES_CONFIG_MAP], "verbs": ["get", "list", "watch"] },
-                { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ELECTED, "verbs": ["get", "update"] },
-            ],
-        })),
-        object(json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "RoleBinding",
-            "metadata": { "name": "kayak:agent", "namespace": "kube-system" },
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "kayak:agent" },
-            "subjects": [group("kayak:agents")],
-        })),
+        cluster_role_binding("kayak:controller-agent", "kayak:controller-agent", &group(CONTROLLER_AGENTS)),
     ]
-    .into()
+    .into_iter()
+    .chain(system_role("kayak:agent", &group(AGENTS), &json!([
+        { "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [CONTROLLERS_CONFIG_MAP], "verbs": ["get", "list", "watch"] },
+    ])))
+    .chain(system_role("kayak:controller-agent", &group(CONTROLLER_AGENTS), &json!([
+        { "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [NODES_CONFIG_MAP], "verbs": ["get", "list", "watch"] },
+        { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": [ELECTED[0], ELECTED[1], VIP_LEASE], "verbs": ["get", "update"] },
+        // A name cannot restrict who makes an object.
+        { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"] },
+    ])))
+    .collect()
+}
+
+/// A role in `kube-system`, and its binding to one subject.
+fn system_role(name: &str, subject: &Value, rules: &Value) -> [Object; 2] {
+    let metadata = json!({ "name": name, "namespace": "kube-system" });
+    let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name });
+    [("Role", "rules", rules.clone()), ("RoleBinding", "subjects", json!([subject]))].map(
+        |(kind, field, rest)| {
+            let mut value =
+                json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata });
+            value[field] = rest;
+            if kind == "RoleBinding" {
+                value["roleRef"] = role.clone();
+            }
+            object(value)
+        },
+    )
 }
 
 /// The components of which one instance leads, by the lease in `kube-system` that has their name. An
 /// agent takes it from an instance that died on its node.
 pub const ELECTED: [&str; 2] = [controller_manager::NAME, scheduler::NAME];
+
+/// The lease in `kube-system` whose holder has the address for clients outside.
+pub const VIP_LEASE: &str = "kayak-vip";
+
+/// The ConfigMap in `kube-system` that says where the controllers' agents give out connections to their API
+/// servers: node name to address and port.
+pub const CONTROLLERS_CONFIG_MAP: &str = "kayak-controllers";
 
 /// The ConfigMap in `kube-system` that names every node's addresses: node name to a comma-separated list.
 pub const NODES_CONFIG_MAP: &str = "kayak-nodes";
@@ -139,17 +162,21 @@ pub fn is_configuration(id: &ObjectId) -> bool {
 pub fn facts(cluster: &Cluster) -> Vec<Object> {
     let nodes: serde_json::Map<_, _> =
         cluster.nodes.iter().map(|n| (n.name.clone(), json!(format!("{},{}", n.name, n.address)))).collect();
-    let controllers: Vec<_> = cluster
-        .controllers()
-        .map(|n| json!({ "addresses": [n.address], "conditions": { "ready": true } }))
-        .collect();
-    let mut objects: Vec<_> = cluster.controllers().map(|node| controller(cluster, node)).collect();
+    let controllers: serde_json::Map<_, _> =
+        cluster.controllers().map(|n| (n.name.clone(), json!(format!("{}:{API_PORT}", n.address)))).collect();
+    let mut objects: Vec<_> = cluster.nodes.iter().map(|node| node_object(cluster, node)).collect();
     objects.extend([
         object(json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": { "name": NODES_CONFIG_MAP, "namespace": "kube-system" },
             "data": nodes,
+        })),
+        object(json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": { "name": CONTROLLERS_CONFIG_MAP, "namespace": "kube-system" },
+            "data": controllers,
         })),
         object(json!({
             "apiVersion": "v1",
@@ -166,7 +193,8 @@ pub fn facts(cluster: &Cluster) -> Vec<Object> {
                 "labels": { "kubernetes.io/service-name": "kubernetes" },
             },
             "addressType": "IPv4",
-            "endpoints": controllers,
+            // Whichever node asks, its own agent answers, who knows the API servers that are ready.
+            "endpoints": [{ "addresses": [cluster.api_node_ip()], "conditions": { "ready": true } }],
             "ports": [{ "name": "https", "port": API_PORT, "protocol": "TCP" }],
         })),
     ]);
@@ -176,19 +204,27 @@ pub fn facts(cluster: &Cluster) -> Vec<Object> {
 /// A node's role is a label, which its kubelet may not give to itself. The object may be there
 /// before the kubelet registers: it then takes it over. The owner's labels and taints are stated
 /// here too, since a kubelet may set but few labels, and taints only where it makes the object itself.
-fn controller(cluster: &Cluster, node: &Node) -> Object {
+fn node_object(cluster: &Cluster, node: &Node) -> Object {
+    let role = match node.role {
+        Role::Controller => CONTROLLER_LABEL,
+        Role::Worker => WORKER_LABEL,
+    };
     let mut value = json!({
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": { "name": node.name, "labels": { CONTROLLER_LABEL: "" } },
+        "metadata": { "name": node.name, "labels": { role: "" } },
     });
-    if let Some(settings) = cluster.settings(node) {
-        for (name, label) in &settings.labels {
-            value["metadata"]["labels"][name] = json!(label);
-        }
-        if !settings.taints.is_empty() {
-            value["spec"]["taints"] = json!(settings.taints);
-        }
+    let settings = cluster.settings(node);
+    for (name, label) in settings.iter().flat_map(|settings| &settings.labels) {
+        value["metadata"]["labels"][name] = json!(label);
+    }
+    let mut taints: Vec<_> =
+        settings.iter().flat_map(|settings| &settings.taints).map(|taint| json!(taint)).collect();
+    if node.role == Role::Controller && cluster.keeps_controllers_free() {
+        taints.push(json!({ "key": CONTROLLER_LABEL, "effect": "NoSchedule" }));
+    }
+    if !taints.is_empty() {
+        value["spec"]["taints"] = json!(taints);
     }
     object(value)
 }

@@ -72,8 +72,7 @@ impl Assets {
             files.insert(path, Content::File(text.as_bytes().to_vec()));
         };
         put(CLUSTER_FILE.into(), &serde_json::to_string_pretty(cluster).unwrap_or_default());
-        let admin = kubeconfig::embedded(cluster.name(), &cluster.api_url(), keys, "admin")?;
-        put(KUBECONFIG.into(), admin.expose());
+        put(KUBECONFIG.into(), kubeconfig::administrator(cluster, keys)?.expose());
         for (id, pair) in &keys.pairs {
             put(format!("tls/{id}.crt"), &pair.certificate);
             put(format!("tls/{id}.key"), pair.key.expose());

@@ -18,8 +18,13 @@ pub const LOCAL_API_PORT: u16 = 7443;
 pub const KUBELET_PORT: u16 = 10250;
 /// The ports of services that are reached by a node's address, first and last: the API server's default.
 pub const NODE_PORTS: (u16, u16) = (30000, 32767);
-/// The name of the only node that there is so far.
-pub const ONLY_NODE: &str = "controller-0";
+/// Controllers a cluster may have: each write waits for a majority of them.
+pub const MAX_CONTROLLERS: u32 = 7;
+/// Where on the nodes' range the first controller is; before it come the network and the machine.
+const FIRST_CONTROLLER: u32 = 2;
+/// Where on the nodes' range the first worker is, so that neither more controllers nor more workers change
+/// an address.
+const FIRST_WORKER: u32 = FIRST_CONTROLLER + MAX_CONTROLLERS;
 
 /// References of the images a cluster runs, and the version of Kubernetes in them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +54,24 @@ pub enum Role {
     Controller,
     /// Runs workloads only.
     Worker,
+}
+
+impl Role {
+    /// The name of the `index`-th node with this role.
+    pub fn node_name(self, index: u32) -> String {
+        match self {
+            Self::Controller => format!("controller-{index}"),
+            Self::Worker => format!("worker-{index}"),
+        }
+    }
+
+    /// Where on the nodes' range the `index`-th node with this role is.
+    fn place(self, index: u32) -> u32 {
+        match self {
+            Self::Controller => FIRST_CONTROLLER + index,
+            Self::Worker => FIRST_WORKER + index,
+        }
+    }
 }
 
 /// One node.
@@ -144,8 +167,7 @@ impl Cluster {
         } else {
             Vec::new()
         };
-        let address = node_address(&config.network, machine)?;
-        let nodes = vec![Node { name: ONLY_NODE.into(), role: Role::Controller, address }];
+        let nodes = nodes(&config, machine)?;
         Ok(Self {
             // A name server on the machine's loopback is another one inside a pod, and CoreDNS
             // takes it for a forwarding loop and dies.
@@ -183,6 +205,16 @@ impl Cluster {
         self.nodes.iter().filter(|n| n.role == Role::Controller)
     }
 
+    /// The controller that a new cluster begins with.
+    pub fn first_controller(&self) -> Option<&Node> {
+        self.controllers().next()
+    }
+
+    /// Whether controllers are kept free of ordinary pods: when there are workers to run them.
+    pub fn keeps_controllers_free(&self) -> bool {
+        self.nodes.iter().any(|node| node.role == Role::Worker)
+    }
+
     /// What the owner wishes of a node, if anything.
     pub fn settings(&self, node: &Node) -> Option<&NodeSettings> {
         self.config.nodes.iter().find(|settings| settings.name == node.name)
@@ -198,6 +230,13 @@ impl Cluster {
         host(self.config.network.services, 1)
     }
 
+    /// The address behind the API's service address: every node has it for itself, and its agent, which
+    /// knows the API servers that are ready, listens there. It is one that no pod gets (the last of the
+    /// range, a broadcast address), and the API takes no loopback address for an endpoint.
+    pub fn api_node_ip(&self) -> Ipv4Addr {
+        self.config.network.pods.broadcast()
+    }
+
     /// The service address of the cluster's DNS.
     pub fn dns_service_ip(&self) -> Ipv4Addr {
         host(self.config.network.services, 10)
@@ -205,8 +244,10 @@ impl Cluster {
 
     /// The URL that clients outside the nodes use.
     pub fn api_url(&self) -> String {
-        let address = self.nodes.first().map_or(Ipv4Addr::LOCALHOST, |n| n.address);
-        format!("https://{address}:{API_PORT}")
+        let api = &self.config.api;
+        let first = || self.first_controller().map_or(Ipv4Addr::LOCALHOST, |n| n.address).to_string();
+        let host = api.name.clone().or_else(|| api.vip.map(|vip| vip.to_string())).unwrap_or_else(first);
+        format!("https://{host}:{API_PORT}")
     }
 
     /// The URL that whatever runs on a node's own network uses.
@@ -215,11 +256,28 @@ impl Cluster {
     }
 }
 
-fn node_address(network: &Network, machine: &MachineFacts) -> Result<Ipv4Addr, ResolveError> {
-    let name = match network.mode {
-        NetworkMode::Bridge => return Ok(host(network.nodes, 2)),
-        NetworkMode::Host => network.interface.clone().unwrap_or_default(),
-    };
+/// All nodes, controllers first.
+fn nodes(config: &Config, machine: &MachineFacts) -> Result<Vec<Node>, ResolveError> {
+    let counts = [(Role::Controller, config.controllers), (Role::Worker, config.workers)];
+    let each = counts.into_iter().flat_map(|(role, count)| (0..count).map(move |index| (role, index)));
+    each.map(|(role, index)| {
+        let address = match config.network.mode {
+            NetworkMode::Bridge => host(config.network.nodes, role.place(index)),
+            NetworkMode::Host => interface_address(&config.network, machine)?,
+        };
+        Ok(Node { name: role.node_name(index), role, address })
+    })
+    .collect()
+}
+
+/// How many workers fit on the nodes' range: its last address is no node's.
+pub(crate) fn most_workers(range: Ipv4Net) -> u32 {
+    let size = 1u32.checked_shl(32 - u32::from(range.prefix_len())).unwrap_or(u32::MAX);
+    (size - 1).saturating_sub(FIRST_WORKER)
+}
+
+fn interface_address(network: &Network, machine: &MachineFacts) -> Result<Ipv4Addr, ResolveError> {
+    let name = network.interface.clone().unwrap_or_default();
     let Some(&address) = machine.interfaces.get(&name).and_then(|addresses| addresses.first()) else {
         let there = machine.interfaces.keys().filter(|name| *name != "lo").map(|name| format!("`{name}`"));
         return Err(ResolveError::NoInterface { name, there: there.collect() });

@@ -1,6 +1,6 @@
 //! `cluster.yaml`: what the owner wishes, with its defaults.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use camino::Utf8PathBuf;
 use ipnet::{IpNet, Ipv4Net};
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 mod annotated;
 mod check;
 mod components;
+mod counts;
 mod document;
 mod explain;
 mod finding;
@@ -25,6 +26,7 @@ pub use components::{
     Amounts, Components, DnsSettings, Environment, ExtraArgs, FlagValue, Kubelet, Overrides, ProxySettings,
     Resources, Scalar,
 };
+pub use counts::Counts;
 pub use finding::{ConfigError, Finding, Place};
 pub use nodes::{MountSettings, NodeSettings, Taint, TaintEffect};
 pub use quantity::{NoQuantity, Quantity};
@@ -43,6 +45,10 @@ pub struct Config {
     pub name: String,
     /// How much of the machine the cluster may take for itself.
     pub profile: Profile,
+    /// How many nodes run the control plane, 1 to 7; an odd number, since most of them must live.
+    pub controllers: u32,
+    /// How many nodes run workloads only. With any, controllers run none of those.
+    pub workers: u32,
     /// Addresses and ranges.
     pub network: Network,
     /// How clients reach the API.
@@ -55,7 +61,7 @@ pub struct Config {
     /// The kubelet of every node.
     #[serde(skip_serializing_if = "is_default")]
     pub kubelet: Kubelet,
-    /// Labels, mounts, devices and memory of single nodes; `controller-0` is the only one so far.
+    /// Labels, taints, mounts, devices and memory of single nodes: `controller-0`, `worker-0` and so on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeSettings>,
 }
@@ -91,6 +97,10 @@ pub struct Network {
     /// The services' virtual addresses.
     #[schemars(with = "String", regex(pattern = IPV4_RANGE))]
     pub services: Ipv4Net,
+    /// Who carries pods' packets between nodes.
+    pub provider: NetworkProvider,
+    /// How flannel does it.
+    pub backend: NetworkBackend,
     /// The DNS domain of services.
     pub domain: String,
     /// Name servers for names outside the cluster; the machine's own if absent.
@@ -109,10 +119,38 @@ pub enum NetworkMode {
     Host,
 }
 
+/// Who carries pods' packets between nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkProvider {
+    /// flannel, with the CNI plugins of the node image.
+    #[default]
+    Flannel,
+    /// The owner's own: nodes are not Ready until it is installed.
+    None,
+}
+
+/// How flannel carries pods' packets between nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkBackend {
+    /// Wrapped in UDP: works wherever nodes reach each other.
+    #[default]
+    Vxlan,
+    /// As they are, by a route for each node: faster, for nodes on one link.
+    HostGw,
+}
+
 /// How clients reach the API.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Api {
+    /// The DNS name that clients use, where a load balancer or DNS leads to the controllers.
+    #[schemars(example = "api.example.com")]
+    pub name: Option<String>,
+    /// An address on the nodes' network that is always a living controller's.
+    #[schemars(with = "Option<String>", example = "10.254.0.250")]
+    pub vip: Option<Ipv4Addr>,
     /// DNS names in the API server's certificate beyond the usual ones.
     pub extra_names: Vec<String>,
     /// Addresses in the API server's certificate beyond the usual ones.
@@ -148,6 +186,8 @@ impl Default for Config {
         Self {
             name: "kayak".into(),
             profile: Profile::default(),
+            controllers: 1,
+            workers: 0,
             network: Network::default(),
             api: Api::default(),
             pki: Pki::default(),
@@ -167,6 +207,8 @@ impl Default for Network {
             nodes: net([10, 254, 0, 0], 24),
             pods: net([10, 244, 0, 0], 16),
             services: net([10, 96, 0, 0], 16),
+            provider: NetworkProvider::default(),
+            backend: NetworkBackend::default(),
             domain: "cluster.local".into(),
             nameservers: None,
         }

@@ -16,15 +16,22 @@ use crate::object::Object;
 
 /// The label that a controller carries, and by which it is one.
 pub const CONTROLLER_LABEL: &str = "node-role.kubernetes.io/control-plane";
+/// The label of every other node, for people to see.
+pub const WORKER_LABEL: &str = "node-role.kubernetes.io/worker";
 /// How the temporary control plane's pods and manifests are told from any other.
 pub const TEMPORARY: &str = "temporary-";
+
+/// Seconds between SIGTERM and SIGKILL of the temporary control plane: the API server's delay, in which new
+/// clients are led elsewhere, and as much again for requests under way.
+const TEMPORARY_GRACE: u32 = 2;
 
 /// What pods of one component may differ in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     /// Read from a file by the kubelet until the pivot. It may refer to no other object, requests
     /// nothing, since a static pod's requests push other pods out, and is asked nothing by the kubelet:
-    /// the agent does that, and each question takes time from those that are starting.
+    /// the agent does that, and each question takes time from those that are starting. It ends soon: who
+    /// has a long stream through it, all of them clients that follow something, goes on at its successor.
     Temporary,
     /// Read from a file by the kubelet for good.
     Static,
@@ -165,7 +172,7 @@ fn pod_spec(component: &Component, form: Form) -> Value {
     let mut spec = json!({
         "priorityClassName": priority(component),
         "hostNetwork": component.host_network,
-        "terminationGracePeriodSeconds": component.grace,
+        "terminationGracePeriodSeconds": if form == Form::Temporary { TEMPORARY_GRACE } else { component.grace },
         "enableServiceLinks": false,
         "securityContext": { "seccompProfile": { "type": "RuntimeDefault" } },
         // Control plane and network must run on a node that is not ready, full or unreachable:

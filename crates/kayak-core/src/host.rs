@@ -7,12 +7,13 @@ use serde_json::json;
 
 use crate::assets::Content;
 use crate::cluster::{API_PORT, Cluster, LOCAL_API_PORT, Node, Role};
-use crate::component::{self, apiserver, controller_manager, flannel, scheduler, set_flags};
+use crate::component::{self, apiserver, controller_manager, etcd, flannel, scheduler, set_flags};
 use crate::config::NetworkMode;
 use crate::form::{STATIC_SECRETS, static_pod};
 use crate::kubeconfig;
 use crate::node::{
-    CNI_CONFIG_DIR, CONFIG_PATH, CRI_SOCKET, Front, Health, NodeConfig, PodNetwork, RESOLV_CONF, Unit,
+    CNI_CONFIG_DIR, CONFIG_PATH, CRI_SOCKET, Controller, EtcdClient, Front, Health, NodeConfig, PodNetwork,
+    RESOLV_CONF, Unit,
 };
 use crate::object::{merge, to_yaml};
 use crate::pki::{API_SERVER_NAME, Authority, KeyStore, MissingKey};
@@ -68,12 +69,11 @@ pub fn files(
             text(format!("{}{}", pair.certificate, pair.key.expose())),
         );
     }
+    let agent = format!("{}-agent", node.name);
+    let agent = kubeconfig::embedded(cluster.name(), &Cluster::local_api_url(), keys, &agent)?;
+    files.insert(AGENT_KUBECONFIG.into(), text(agent.expose().to_owned()));
     if node.role == Role::Controller {
         files.insert(CLUSTER_CONFIG.into(), text(cluster.source.clone()));
-        let agent = format!("{}-agent", node.name);
-        let local = Cluster::local_api_url();
-        let agent = kubeconfig::embedded(cluster.name(), &local, keys, &agent)?;
-        files.insert(AGENT_KUBECONFIG.into(), text(agent.expose().to_owned()));
         let etcd = component::member(cluster, node, keys)?;
         files.insert(format!("{MANIFEST_DIR}/{}.yaml", etcd.name), text(to_yaml(&static_pod(&etcd))));
         for (name, content) in &etcd.secrets {
@@ -89,60 +89,77 @@ fn to_json(config: &NodeConfig) -> String {
 }
 
 fn config(cluster: &Cluster, node: &Node) -> NodeConfig {
-    let controller = node.role == Role::Controller;
     NodeConfig {
         cluster: cluster.name().into(),
         name: node.name.clone(),
         address: IpAddr::V4(node.address),
         interface: cluster.config.network.interface.clone(),
-        hosts: cluster.nodes.iter().map(|n| (n.name.clone(), IpAddr::V4(n.address))).collect(),
+        hosts: hosts(cluster, node),
         nameservers: cluster.nameservers.clone(),
         sysctls: sysctls(cluster),
         units: vec![containerd_unit(cluster), kubelet_unit(cluster, node)],
-        fronts: if controller { fronts(node) } else { Vec::new() },
+        fronts: fronts(cluster, node),
+        api_address: IpAddr::V4(cluster.api_node_ip()),
         pod_network: PodNetwork {
             pod_cidrs: cluster.config.network.pod_cidrs(),
-            overhead: flannel::OVERHEAD,
+            overhead: flannel::overhead(cluster),
             kubeconfig: KUBELET_KUBECONFIG.into(),
         },
-        approver_kubeconfig: controller.then(|| AGENT_KUBECONFIG.into()),
+        kubeconfig: AGENT_KUBECONFIG.into(),
+        controller: (node.role == Role::Controller)
+            .then(|| Controller { etcd: etcd_client(), vip: cluster.config.api.vip.map(IpAddr::V4) }),
     }
 }
 
-/// The ports the agent owns on a controller.
-fn fronts(node: &Node) -> Vec<Front> {
-    let local = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-    let front = |component: &str, port, path: &str, server_name: &str, listen| Front {
+/// etcd's members know each other by name; nobody else needs one.
+fn hosts(cluster: &Cluster, node: &Node) -> BTreeMap<String, IpAddr> {
+    let named = cluster.controllers().chain([node]);
+    named.map(|n| (n.name.clone(), IpAddr::V4(n.address))).collect()
+}
+
+fn etcd_client() -> EtcdClient {
+    let file = |name: &str| format!("{STATIC_SECRETS}/{}/{name}", etcd::NAME);
+    EtcdClient {
+        address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), etcd::CLIENT_PORT),
+        ca_file: file("ca.crt"),
+        certificate_file: file("health-client.crt"),
+        key_file: file("health-client.key"),
+    }
+}
+
+/// The ports the agent owns: for the API on every node, for the other two on controllers.
+fn fronts(cluster: &Cluster, node: &Node) -> Vec<Front> {
+    let at = |address, port| SocketAddr::new(IpAddr::V4(address), port);
+    let local = |port| at(Ipv4Addr::LOCALHOST, port);
+    let front = |component: &str, port, path: &str, server_name: &str| Front {
         component: component.into(),
-        listen,
+        own: Vec::new(),
+        shared: Vec::new(),
+        peers: BTreeMap::new(),
         port,
         ready_path: path.into(),
         server_name: server_name.into(),
         ca_file: CA_FILE.into(),
     };
-    vec![
-        front(
-            apiserver::NAME,
-            API_PORT,
-            "/readyz",
-            API_SERVER_NAME,
-            vec![
-                SocketAddr::new(IpAddr::V4(node.address), API_PORT),
-                // `kubectl port-forward` to a pod on the node's network dials localhost.
-                local(API_PORT),
-                local(LOCAL_API_PORT),
-            ],
-        ),
-        // The API server's componentstatuses look for these two on localhost.
-        front(
-            controller_manager::NAME,
-            controller_manager::PORT,
-            "/healthz",
-            controller_manager::NAME,
-            vec![local(controller_manager::PORT)],
-        ),
-        front(scheduler::NAME, scheduler::PORT, "/healthz", scheduler::NAME, vec![local(scheduler::PORT)]),
-    ]
+    let others = cluster.controllers().filter(|other| other.name != node.name);
+    let mut api = Front {
+        shared: vec![local(LOCAL_API_PORT), at(cluster.api_node_ip(), API_PORT)],
+        peers: others.map(|other| (other.name.clone(), at(other.address, API_PORT))).collect(),
+        ..front(apiserver::NAME, API_PORT, "/readyz", API_SERVER_NAME)
+    };
+    if node.role == Role::Worker {
+        return vec![api];
+    }
+    api.own = vec![
+        at(node.address, API_PORT),
+        // `kubectl port-forward` to a pod on the node's network dials localhost.
+        local(API_PORT),
+    ];
+    // The API server's componentstatuses look for these two on localhost.
+    let elected = [(controller_manager::NAME, controller_manager::PORT), (scheduler::NAME, scheduler::PORT)];
+    let elected =
+        elected.map(|(name, port)| Front { own: vec![local(port)], ..front(name, port, "/healthz", name) });
+    [api].into_iter().chain(elected).collect()
 }
 
 /// The kernel's settings for the node's own network; those of the machine's are its owner's, and

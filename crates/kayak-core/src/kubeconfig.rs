@@ -6,17 +6,42 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
+use crate::cluster::{API_PORT, Cluster};
 use crate::object::to_yaml;
-use crate::pki::{Authority, KeyStore, MissingKey, Secret};
+use crate::pki::{Authority, KeyStore, MissingKey, Pair, Secret};
 
 /// Renders the kubeconfig of the identity with this certificate, the material inside.
 pub fn embedded(cluster: &str, server: &str, keys: &KeyStore, id: &str) -> Result<Secret, MissingKey> {
-    let pair = keys.pair(id)?;
-    let user = json!({
+    let user = embedded_user(keys.pair(id)?);
+    Ok(Secret::new(to_yaml(&kubeconfig(cluster, server, keys, id, &user)?)))
+}
+
+fn embedded_user(pair: &Pair) -> Value {
+    json!({
         "client-certificate-data": BASE64.encode(&pair.certificate),
         "client-key-data": BASE64.encode(pair.key.expose()),
-    });
-    Ok(Secret::new(kubeconfig(cluster, server, keys, id, &user)?))
+    })
+}
+
+/// Renders the administrator's kubeconfig: beside the way that clients usually take, a context for each
+/// controller, since any of them may be down.
+pub fn administrator(cluster: &Cluster, keys: &KeyStore) -> Result<Secret, MissingKey> {
+    let id = "admin";
+    let pair = keys.pair(id)?;
+    let mut file = kubeconfig(cluster.name(), &cluster.api_url(), keys, id, &embedded_user(pair))?;
+    let user = file["users"][0]["name"].clone();
+    let controllers: Vec<_> = cluster.controllers().collect();
+    for node in controllers.iter().filter(|_| controllers.len() > 1) {
+        let name = format!("{}-{}", cluster.name(), node.name);
+        let mut entry = file["clusters"][0].clone();
+        entry["name"] = json!(name);
+        entry["cluster"]["server"] = json!(format!("https://{}:{API_PORT}", node.address));
+        let context = json!({ "name": format!("{id}@{name}"), "context": { "cluster": name, "user": user } });
+        for (list, item) in [("clusters", entry), ("contexts", context)] {
+            file[list].as_array_mut().into_iter().for_each(|items| items.push(item.clone()));
+        }
+    }
+    Ok(Secret::new(to_yaml(&file)))
 }
 
 /// Renders a kubeconfig whose client certificate and key lie in one file that is rotated.
@@ -28,7 +53,7 @@ pub fn with_files(
     pem: &str,
 ) -> Result<String, MissingKey> {
     let user = json!({ "client-certificate": pem, "client-key": pem });
-    kubeconfig(cluster, server, keys, id, &user)
+    Ok(to_yaml(&kubeconfig(cluster, server, keys, id, &user)?))
 }
 
 fn kubeconfig(
@@ -37,15 +62,15 @@ fn kubeconfig(
     keys: &KeyStore,
     id: &str,
     user: &Value,
-) -> Result<String, MissingKey> {
+) -> Result<Value, MissingKey> {
     let ca = BASE64.encode(keys.ca(Authority::Kubernetes)?);
     let context = format!("{id}@{cluster}");
-    Ok(to_yaml(&json!({
+    Ok(json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{ "name": cluster, "cluster": { "server": server, "certificate-authority-data": ca } }],
         "users": [{ "name": context, "user": user }],
         "contexts": [{ "name": context, "context": { "cluster": cluster, "user": context } }],
         "current-context": context,
-    })))
+    }))
 }

@@ -37,7 +37,7 @@ pub struct NodeConfig {
     pub address: IpAddr,
     /// The link that has the address, where one was named: units wait until it does.
     pub interface: Option<String>,
-    /// Lines of `/etc/hosts` beyond localhost: name to address, this node's own included.
+    /// Lines of `/etc/hosts` beyond localhost: name to address, of the controllers and of this node.
     pub hosts: BTreeMap<String, IpAddr>,
     /// Name servers outside the cluster, already free of loopback addresses; empty without egress.
     pub nameservers: Vec<IpAddr>,
@@ -48,10 +48,38 @@ pub struct NodeConfig {
     pub units: Vec<Unit>,
     /// The ports the agent owns in front of control-plane instances.
     pub fronts: Vec<Front>,
+    /// An address that each node has for itself, on its loopback: the API's service leads there.
+    pub api_address: IpAddr,
     /// How pods of this node get their addresses.
     pub pod_network: PodNetwork,
-    /// Set on controllers: the kubeconfig with which the agent approves kubelet serving certificates.
-    pub approver_kubeconfig: Option<String>,
+    /// The kubeconfig of the agent itself.
+    pub kubeconfig: String,
+    /// What the agent does for the cluster, on controllers.
+    pub controller: Option<Controller>,
+}
+
+/// What a controller's agent takes care of beside its node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Controller {
+    /// How the node's etcd member is reached.
+    pub etcd: EtcdClient,
+    /// The address for clients outside that is a living controller's, if there is one.
+    pub vip: Option<IpAddr>,
+}
+
+/// A client of one etcd member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EtcdClient {
+    /// Where the member listens.
+    pub address: SocketAddr,
+    /// The CA bundle to verify it with.
+    pub ca_file: String,
+    /// The client's certificate.
+    pub certificate_file: String,
+    /// Its private key.
+    pub key_file: String,
 }
 
 /// A long-running process of the node.
@@ -94,8 +122,13 @@ pub enum Health {
 pub struct Front {
     /// The component: the `io.kubernetes.container.name` of its instances in `kube-system`.
     pub component: String,
-    /// What the agent listens on.
-    pub listen: Vec<SocketAddr>,
+    /// What the agent listens on for those who want this node's instances: other nodes, and clients outside.
+    pub own: Vec<SocketAddr>,
+    /// What the agent listens on for those who take any node's: whatever runs on this node.
+    pub shared: Vec<SocketAddr>,
+    /// Where other nodes' agents listen for those who want theirs, by node. Of the API server's the agent
+    /// learns more from the API (ConfigMap `kayak-controllers`), and keeps them on disk.
+    pub peers: BTreeMap<String, SocketAddr>,
     /// The port each instance has on its own address.
     pub port: u16,
     /// The HTTPS path that answers 200 when an instance may be given connections.
@@ -127,6 +160,9 @@ pub struct Status {
     pub fronts: BTreeMap<String, Vec<InstanceStatus>>,
     /// The pod ranges this node was given, once known.
     pub pod_cidrs: Vec<IpNet>,
+    /// The node's etcd member, on a controller.
+    #[serde(default)]
+    pub etcd: Option<MemberStatus>,
     /// What went wrong and has not mended, newest last, each a full sentence.
     pub troubles: Vec<String>,
 }
@@ -153,8 +189,45 @@ pub struct InstanceStatus {
     pub pod: String,
     /// Where it listens.
     pub address: IpAddr,
+    /// The node whose agent stands before it, if that is another one.
+    #[serde(default)]
+    pub node: Option<String>,
     /// Whether it is given new connections.
     pub ready: bool,
     /// Why it is not.
     pub because: Option<String>,
+}
+
+/// One etcd member, as it tells itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Whether it serves reads that the majority agrees to.
+    pub healthy: bool,
+    /// Why not.
+    pub because: Option<String>,
+    /// Its id, in hexadecimal digits as etcd's own tools write it.
+    pub id: String,
+    /// Whether it only listens so far, and has no vote.
+    pub learner: bool,
+    /// The leader's id, if it knows one.
+    pub leader: Option<String>,
+    /// The last entry of the log that it has.
+    pub raft_index: u64,
+    /// The last entry of the log that it has applied.
+    pub raft_applied_index: u64,
+    /// Bytes of its database.
+    pub db_size: u64,
+    /// All members that it knows of.
+    pub members: Vec<Member>,
+}
+
+/// A member as another one knows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its id, in hexadecimal digits.
+    pub id: String,
+    /// Its name, the node's; empty until it has started.
+    pub name: String,
+    /// Whether it has no vote yet.
+    pub learner: bool,
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::access::{AGENTS, CONTROLLER_AGENTS};
 use crate::cluster::{Cluster, Role};
 
 /// Days a leaf certificate lasts.
@@ -127,13 +128,12 @@ pub fn certificates(cluster: &Cluster) -> Vec<CertificateSpec> {
             ..kubelet.clone()
         });
         table.push(kubelet);
+        let groups: &[&str] = match node.role {
+            Role::Controller => &[AGENTS, CONTROLLER_AGENTS],
+            Role::Worker => &[AGENTS],
+        };
+        table.push(client(Kubernetes, &format!("{name}-agent"), &format!("kayak:agent:{name}"), groups));
         if node.role == Role::Controller {
-            table.push(client(
-                Kubernetes,
-                &format!("{name}-agent"),
-                &format!("kayak:agent:{name}"),
-                &["kayak:agents"],
-            ));
             table.push(etcd_member(&format!("{name}-etcd-server"), name, address));
             table.push(etcd_member(&format!("{name}-etcd-peer"), name, address));
         }
@@ -150,12 +150,14 @@ fn api_server(cluster: &Cluster) -> CertificateSpec {
         format!("kubernetes.default.svc.{domain}"),
         "localhost".into(),
     ];
-    let mut addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(cluster.api_service_ip())];
+    let mut addresses =
+        [Ipv4Addr::LOCALHOST, cluster.api_service_ip(), cluster.api_node_ip()].map(IpAddr::V4).to_vec();
     for node in cluster.controllers() {
         names.push(node.name.clone());
         addresses.push(IpAddr::V4(node.address));
     }
-    names.extend(cluster.config.api.extra_names.iter().cloned());
+    names.extend(cluster.config.api.name.iter().chain(&cluster.config.api.extra_names).cloned());
+    addresses.extend(cluster.config.api.vip.map(IpAddr::V4));
     addresses.extend(cluster.config.api.extra_addresses.iter().copied());
     CertificateSpec { names, addresses, ..serving("kube-apiserver", "kube-apiserver") }
 }

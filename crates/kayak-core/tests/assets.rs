@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use common::{assets, cluster, keys};
 use kayak_core::assets::{Assets, CLUSTER_FILE, Content, RENDERED, is_secret};
 use kayak_core::cluster::{Cluster, Node, Role};
-use kayak_core::component;
+use kayak_core::component::{self, Component, controller_manager};
 use kayak_core::form;
 use kayak_core::object::Object;
 use kayak_core::pki::certificates;
@@ -148,28 +148,39 @@ fn every_wish_of_the_owner_is_rendered_and_nothing_else_changes() {
 /// The only differences that there may be between the temporary and the self-hosted control plane.
 #[test]
 fn temporary_and_self_hosted_pods_differ_in_nothing_else() {
-    let components =
-        ["", WISHES].map(|yaml| component::temporary(&cluster(yaml), &keys(&cluster(yaml))).unwrap());
-    for component in components.into_iter().flatten() {
-        let temporary = form::temporary_pod(&component)["spec"].clone();
-        let workload = form::workload(&component).unwrap();
-        let own = workload.value().pointer("/spec/template/spec").unwrap().clone();
-        let mut differing = BTreeSet::new();
-        differences("", &temporary, &own, &mut differing);
-        let allowed = [
-            "/containers/0/livenessProbe",
-            "/automountServiceAccountToken",
-            "/containers/0/resources",
-            "/containers/0/startupProbe",
-            "/nodeSelector",
-            "/topologySpreadConstraints",
-            "/volumes/1/hostPath",
-            "/volumes/1/secret",
-        ];
-        for path in differing {
-            assert!(allowed.contains(&path.as_str()), "{} differs in {path}", component.name);
-        }
+    for yaml in ["", WISHES] {
+        let cluster = cluster(yaml);
+        let temporary = component::temporary(&cluster, &keys(&cluster)).unwrap();
+        let own = component::control_plane(&cluster, &keys(&cluster)).unwrap();
+        temporary.iter().zip(&own).for_each(|(temporary, own)| differs_as_allowed(temporary, own));
     }
+}
+
+fn differs_as_allowed(temporary: &Component, component: &Component) {
+    let temporary_command = temporary.command.clone();
+    let temporary = form::temporary_pod(temporary)["spec"].clone();
+    let workload = form::workload(component).unwrap();
+    let own = workload.value().pointer("/spec/template/spec").unwrap().clone();
+    let mut differing = BTreeSet::new();
+    differences("", &temporary, &own, &mut differing);
+    let allowed = [
+        "/containers/0/args",
+        "/containers/0/livenessProbe",
+        "/automountServiceAccountToken",
+        "/containers/0/resources",
+        "/containers/0/startupProbe",
+        "/nodeSelector",
+        "/terminationGracePeriodSeconds",
+        "/topologySpreadConstraints",
+        "/volumes/1/hostPath",
+        "/volumes/1/secret",
+    ];
+    for path in differing {
+        assert!(allowed.contains(&path.as_str()), "{} differs in {path}", component.name);
+    }
+    let (mut shorter, whole) = (temporary_command, component.command.clone());
+    shorter.retain(|argument| *argument != controller_manager::TEMPORARY_CONTROLLERS);
+    assert_eq!(shorter, whole, "{} is started otherwise", component.name);
 }
 
 /// A profile's values are kayak's own: what the owner says of a component replaces them, each once.

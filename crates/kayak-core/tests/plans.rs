@@ -27,11 +27,13 @@ fn all_well() -> Observed {
         outdated: Vec::new(),
         stale_files: Vec::new(),
         temporary: false,
+        member: true,
     };
     let objects = objects();
     let mut holding = BTreeSet::from([
         Check::ApiServes,
         Check::UnitsReady(NODE.into()),
+        Check::Member(NODE.into()),
         Check::TemporaryGone(NODE.into()),
         Check::NodeReady(NODE.into()),
         Check::SelfHostedInstance { node: NODE.into(), component: "kube-apiserver".into() },
@@ -45,6 +47,7 @@ fn all_well() -> Observed {
         assets: AssetsSeen::default(),
         guarded: true,
         nodes: BTreeMap::from([(NODE.into(), node)]),
+        surplus_nodes: BTreeMap::new(),
         api: Fact::Known(ApiSeen { objects, surplus: Vec::new() }),
         holding,
     }
@@ -71,12 +74,21 @@ fn see(seen: &mut Observed, kind: &str, name: &str, object: ObjectSeen) -> Objec
     id
 }
 
+fn absent() -> NodeSeen {
+    NodeSeen {
+        container: ContainerState::Absent,
+        outdated: Vec::new(),
+        stale_files: Vec::new(),
+        temporary: false,
+        member: false,
+    }
+}
+
 /// What is seen on a machine where nothing was ever done.
 fn nothing() -> Observed {
     let all = assets("");
     let stale_files = all.node_files(NODE).into_keys().collect();
-    let node =
-        NodeSeen { container: ContainerState::Absent, outdated: Vec::new(), stale_files, temporary: false };
+    let node = NodeSeen { stale_files, ..absent() };
     let issue = ["ca", "admin"].map(|id| (id.to_owned(), "it is not there".to_owned()));
     Observed {
         assets: AssetsSeen {
@@ -86,6 +98,7 @@ fn nothing() -> Observed {
         },
         guarded: false,
         nodes: BTreeMap::from([(NODE.into(), node)]),
+        surplus_nodes: BTreeMap::new(),
         api: Fact::Unknown("no node runs".into()),
         holding: BTreeSet::new(),
     }
@@ -119,7 +132,7 @@ fn a_second_run_plans_nothing() {
 fn a_stopped_node_is_started_and_pivots_again() {
     let mut seen = nothing();
     let node = seen.nodes.get_mut(NODE).unwrap();
-    (node.container, node.stale_files) = (ContainerState::Stopped, Vec::new());
+    (node.container, node.stale_files, node.member) = (ContainerState::Stopped, Vec::new(), true);
     insta::assert_snapshot!("stopped_node", checked(&seen));
 }
 

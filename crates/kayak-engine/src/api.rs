@@ -4,8 +4,10 @@
 mod conflict;
 mod look;
 mod taints;
+mod way;
 
 pub use look::look;
+pub use way::detour;
 
 use std::time::Duration;
 
@@ -94,9 +96,9 @@ impl ApiError {
 /// Makes a client from the text of a kubeconfig.
 pub async fn client(kubeconfig: &str) -> Result<kube::Client, ApiError> {
     let parsed = Kubeconfig::from_yaml(kubeconfig).map_err(ApiError::Kubeconfig)?;
-    let mut config = kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default())
-        .await
-        .map_err(ApiError::Kubeconfig)?;
+    let options = KubeConfigOptions { context: way::context(&parsed).await, ..KubeConfigOptions::default() };
+    let mut config =
+        kube::Config::from_custom_kubeconfig(parsed, &options).await.map_err(ApiError::Kubeconfig)?;
     // A proxy of the user's environment has no business between a machine and its own nodes.
     config.proxy_url = None;
     config.connect_timeout = Some(Duration::from_secs(5));

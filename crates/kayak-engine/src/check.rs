@@ -10,7 +10,7 @@ use kayak_core::cluster::Cluster;
 use kayak_core::form::TEMPORARY;
 use kayak_core::node::Status;
 use kayak_core::object::{Object, ObjectId};
-use kayak_core::plan::{Check, is_control_plane, temporary_mirrors};
+use kayak_core::plan::{Check, is_control_plane, node_id, temporary_mirrors};
 use kube::api::DynamicObject;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::Value;
@@ -88,6 +88,7 @@ pub async fn look(cluster: &ClusterHandle, check: &Check) -> Verdict {
 /// Everything that holds while a cluster is well, and that its nodes' agents tell.
 pub fn of_agents(cluster: &Cluster, objects: &[Object]) -> Vec<Check> {
     let mut checks: Vec<_> = cluster.nodes.iter().map(|n| Check::UnitsReady(n.name.clone())).collect();
+    checks.extend(cluster.controllers().map(|n| Check::Member(n.name.clone())));
     checks.extend(cluster.controllers().map(|n| Check::TemporaryGone(n.name.clone())));
     checks.extend(cluster.controllers().map(|n| Check::SelfHostedInstance {
         node: n.name.clone(),
@@ -116,43 +117,23 @@ fn verdicts<'a>(cluster: &'a ClusterHandle, check: &'a Check) -> BoxStream<'a, V
         Check::SelfHostedInstance { node, component } => {
             status(cluster, node, move |status| self_hosted(status, component)).boxed()
         }
+        Check::Member(node) => status(cluster, node, member).boxed(),
         Check::Answers(component) => anywhere(cluster, component).boxed(),
         Check::TemporaryGone(node) => status(cluster, node, temporary_gone).boxed(),
         Check::ApiServes => api_serves(cluster).boxed(),
         Check::RolledOut(id) => object(cluster, id, move |seen| rolled_out(id, seen)),
         Check::Absent(id) => absent(cluster, id),
-        Check::NodeReady(name) => {
-            let id = ObjectId {
-                api_version: "v1".into(),
-                kind: "Node".into(),
-                namespace: None,
-                name: name.clone(),
-            };
-            object(cluster, &id, node_ready)
-        }
+        Check::NodeReady(name) => object(cluster, &node_id(name), node_ready),
     }
 }
 
-/// Judges each status that a node's agent tells; follows anew when the stream ends, as it does when
-/// the agent is replaced.
+/// Judges each status that a node's agent tells.
 fn status<'a>(
     cluster: &'a ClusterHandle,
     node: &'a str,
     judge: impl Fn(&Status) -> Verdict + Copy + Send + 'a,
 ) -> impl Stream<Item = Verdict> + Send + 'a {
-    let attempts = futures::stream::unfold(false, move |again| async move {
-        if again {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        let stream = match cluster.follow_status(node).await {
-            Ok(stream) => {
-                stream.map(move |status| status.map_or_else(Verdict::NotYet, |status| judge(&status))).boxed()
-            }
-            Err(error) => futures::stream::iter([Verdict::NotYet(error.to_string())]).boxed(),
-        };
-        Some((stream, true))
-    });
-    attempts.flatten()
+    cluster.agent(node).map(move |told| told.map_or_else(Verdict::NotYet, |status| judge(&status)))
 }
 
 /// Judges whether an instance answers on any controller: the newest word of each counts.
@@ -192,6 +173,17 @@ fn self_hosted(status: &Status, component: &str) -> Verdict {
         Some(instance) if instance.ready => Verdict::Holds,
         Some(instance) => Verdict::NotYet(format!("{} runs but does not answer yet", instance.pod)),
         None => Verdict::NotYet("none runs yet".into()),
+    }
+}
+
+fn member(status: &Status) -> Verdict {
+    match &status.etcd {
+        Some(member) if member.learner => Verdict::NotYet("it is still a learner".into()),
+        Some(member) if member.healthy => Verdict::Holds,
+        Some(member) => {
+            Verdict::NotYet(member.because.clone().unwrap_or_else(|| "it does not answer".into()))
+        }
+        None => Verdict::NotYet("the agent has not asked it yet".into()),
     }
 }
 

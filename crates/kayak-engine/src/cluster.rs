@@ -4,21 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use futures::{Stream, StreamExt as _};
+use futures::Stream;
 use kayak_core::assets::{Assets, Content, KUBECONFIG};
 use kayak_core::chain::chain;
 use kayak_core::cluster::{Cluster, Node};
+use kayak_core::component::etcd;
 use kayak_core::config::{NetworkMode, NodeSettings};
-use kayak_core::node::{BINARY, LOG_DIR, Status};
+use kayak_core::node::{BINARY, LOG_DIR};
 use kayak_core::plan::Check;
 use kayak_core::pods::PodRow;
-use tokio::io::{AsyncBufReadExt as _, BufReader, empty, sink};
-use tokio::task::JoinSet;
 
+use crate::agents::{Agents, Told};
 use crate::api::{self, ApiError};
-use crate::driver::{
-    ClusterNetwork, ClusterSpec, Driver, DriverError, ExecIo, Mount, NodeId, NodeNetwork, NodeSpec, NodeState,
-};
+use crate::driver::{ClusterNetwork, ClusterSpec, Driver, Mount, NodeId, NodeNetwork, NodeSpec, NodeState};
 
 /// How long the API may take to say that it is ready: longer than the agent holds a connection.
 const READYZ_PATIENCE: Duration = Duration::from_secs(10);
@@ -34,6 +32,7 @@ pub struct ClusterHandle {
     /// How its nodes are made and reached.
     pub driver: Arc<dyn Driver>,
     client: kube::Client,
+    agents: Agents,
 }
 
 impl ClusterHandle {
@@ -49,7 +48,7 @@ impl ClusterHandle {
 
     /// As [`Self::new`], with a client that knows its own way to the API.
     pub fn with_client(assets: Assets, driver: Arc<dyn Driver>, client: kube::Client) -> Self {
-        Self { assets, driver, client }
+        Self { assets, driver, client, agents: Agents::default() }
     }
 
     /// The API's client.
@@ -114,40 +113,21 @@ impl ClusterHandle {
         }
     }
 
-    /// Follows what a node's agent tells.
-    pub async fn follow_status(
-        &self,
-        node: &str,
-    ) -> Result<impl Stream<Item = Result<Status, String>> + use<>, DriverError> {
-        let (reader, mut writer) = tokio::io::duplex(64 * 1024);
-        let (driver, id) = (Arc::clone(&self.driver), self.node_id(node));
-        // A driver says at once if the node does not run; whatever comes later ends the stream.
-        driver.state(&id).await?;
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            let command = [BINARY, "agent-status", "--follow"].map(str::to_owned);
-            let io = ExecIo::Streams { stdin: &mut empty(), stdout: &mut writer, stderr: &mut sink() };
-            driver.exec(&id, &command, io).await
-        });
-        let lines = BufReader::new(reader).lines();
-        // The task lives in the stream's state, and is ended with it.
-        Ok(futures::stream::unfold((lines, task), |(mut lines, task)| async move {
-            let line = lines.next_line().await.ok()??;
-            let status =
-                serde_json::from_str(&line).map_err(|e| format!("the agent's status cannot be read: {e}"));
-            Some((status, (lines, task)))
-        })
-        .boxed())
+    /// What a node's agent tells, now and at every change, without end.
+    pub(crate) fn agent(&self, node: &str) -> impl Stream<Item = Told> + use<> {
+        self.agents.of(&self.driver, self.node_id(node))
     }
 
     /// Returns what containers that are not well have logged last, from the runtime itself, since
     /// the API may be what is not well.
     pub(crate) async fn evidence(&self, check: &Check) -> Vec<String> {
+        let etcd = etcd::NAME.to_owned();
         let first = || self.assets.cluster.nodes.first().map(|n| n.name.clone());
         let (node, component) = match check {
             Check::UnitsReady(node) | Check::TemporaryGone(node) | Check::NodeReady(node) => {
                 (Some(node.clone()), None)
             }
+            Check::Member(node) => (Some(node.clone()), Some(&etcd)),
             Check::SelfHostedInstance { node, component } => (Some(node.clone()), Some(component)),
             Check::RolledOut(id) => (first(), Some(&id.name)),
             Check::Answers(component) => (first(), Some(component)),

@@ -1,14 +1,17 @@
 //! Executes a plan, phase by phase. Decides nothing: every step says exactly what is done.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use futures::TryStreamExt as _;
-use futures::stream::FuturesUnordered;
+use futures::stream::{self, FuturesUnordered};
+use futures::{StreamExt as _, TryStreamExt as _};
 use kayak_core::assets::{AssetsError, Content, is_secret};
 use kayak_core::cluster::Node;
+use kayak_core::component::etcd::BOOTSTRAP_FILE;
 use kayak_core::form::TEMPORARY_SECRETS;
 use kayak_core::host::MANIFEST_DIR;
+use kayak_core::node::BINARY;
 use kayak_core::object::ObjectId;
 use kayak_core::plan::{Check, Phase, PhaseId, Step, temporary_mirrors};
 
@@ -19,6 +22,9 @@ use crate::cluster::ClusterHandle;
 use crate::driver::{DriverError, FileContent, NodeFile};
 use crate::event::{Event, Listener};
 use crate::store::{self, Cloned, StoreError};
+
+/// How many nodes are made or started together: each takes the disk and a processor for a moment.
+const NODES_AT_ONCE: usize = 4;
 
 /// Why a plan could not be executed.
 #[derive(Debug, thiserror::Error)]
@@ -82,11 +88,8 @@ impl Executor<'_> {
     pub async fn phase(&self, phase: &Phase) -> Result<(), ExecuteError> {
         let start = Instant::now();
         (self.tell)(Event::PhaseStarted { phase: phase.id });
-        for step in &phase.steps {
-            let (start, step_text) = (Instant::now(), step.to_string());
-            (self.tell)(Event::StepStarted { step: step_text.clone() });
-            self.step(step).await?;
-            (self.tell)(Event::StepDone { step: step_text, seconds: start.elapsed().as_secs_f64() });
+        for steps in phase.steps.chunk_by(|one, next| one.node().is_some() && next.node().is_some()) {
+            self.together(steps).await?;
         }
         let waits: FuturesUnordered<_> = phase
             .gate
@@ -96,6 +99,24 @@ impl Executor<'_> {
         waits.try_collect::<()>().await?;
         self.done(phase.id, start);
         Ok(())
+    }
+
+    /// Executes steps: those of one node in their order, and the nodes beside each other.
+    async fn together(&self, steps: &[Step]) -> Result<(), ExecuteError> {
+        let mut lanes: BTreeMap<Option<&str>, Vec<&Step>> = BTreeMap::new();
+        for step in steps {
+            lanes.entry(step.node()).or_default().push(step);
+        }
+        let lanes = lanes.into_values().map(|steps| async move {
+            for step in steps {
+                let (start, step_text) = (Instant::now(), step.to_string());
+                (self.tell)(Event::StepStarted { step: step_text.clone() });
+                self.step(step).await?;
+                (self.tell)(Event::StepDone { step: step_text, seconds: start.elapsed().as_secs_f64() });
+            }
+            Ok(())
+        });
+        stream::iter(lanes).buffer_unordered(NODES_AT_ONCE).try_collect().await
     }
 
     fn done(&self, phase: PhaseId, start: Instant) {
@@ -108,6 +129,11 @@ impl Executor<'_> {
             Step::WriteAssets { .. } => asset_dir::write(self.assets, &self.cluster.assets)?,
             Step::PrepareNetwork => driver.prepare(&self.cluster.cluster_spec()).await?,
             Step::CreateNode(name) => self.create(self.node(name)?).await?,
+            Step::Bootstrap(name) => {
+                let content = FileContent::Regular { bytes: Vec::new(), mode: 0o644 };
+                let file = NodeFile { path: BOOTSTRAP_FILE.into(), content };
+                driver.put(&self.cluster.node_id(name), &[file]).await?;
+            }
             Step::WriteFiles { node, paths } => self.write_files(node, paths).await?,
             Step::StopNode(name) => driver.stop(&self.cluster.node_id(name)).await?,
             Step::StartNode(name) => driver.start(&self.cluster.node_id(name)).await?,
@@ -116,6 +142,8 @@ impl Executor<'_> {
             Step::Revert(ids) => self.apply(ids, Manner::Insist).await?,
             Step::Delete(ids) => api::delete(self.cluster.client(), ids).await?,
             Step::RemoveTemporary(node) => self.remove_temporary(node).await?,
+            Step::RemoveMember(node) => self.remove_member(node).await?,
+            Step::RemoveNode(node) => driver.remove(&self.cluster.node_id(node)).await?,
         }
         Ok(())
     }
@@ -183,6 +211,14 @@ impl Executor<'_> {
         let mirrors: Vec<_> = temporary_mirrors(node).collect();
         api::delete(self.cluster.client(), &mirrors).await?;
         self.run(node, &["rm".to_owned(), "-rf".into(), TEMPORARY_SECRETS.into()]).await
+    }
+
+    /// Asks a controller that stays to take another one's member out: etcd refuses if a majority would be
+    /// lost by it.
+    async fn remove_member(&self, node: &str) -> Result<(), ExecuteError> {
+        let stays =
+            self.cluster.assets.cluster.first_controller().map(|n| n.name.clone()).unwrap_or_default();
+        self.run(&stays, &[BINARY, "etcd-remove", node].map(str::to_owned)).await
     }
 
     async fn run(&self, node: &str, command: &[String]) -> Result<(), ExecuteError> {

@@ -1,5 +1,6 @@
 //! The effectful part of kayak: observes, executes what was planned, and reports events; decides nothing.
 
+mod agents;
 pub mod api;
 pub mod asset_dir;
 pub mod audit;

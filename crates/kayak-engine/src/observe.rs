@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use camino::Utf8Path;
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kayak_core::assets::{AssetsError, Content, is_seed};
 use kayak_core::chain::chain;
 use kayak_core::cluster::Node;
+use kayak_core::component::etcd::JOINED_FILE;
 use kayak_core::host::KUBELET_PKI;
 use kayak_core::object::Object;
 use kayak_core::plan::{ApiSeen, AssetsSeen, Check, ContainerState, Fact, NodeSeen, Observed};
@@ -19,6 +20,9 @@ use crate::cluster::ClusterHandle;
 use crate::driver::DriverError;
 use crate::keystore::is_expired;
 use crate::rollout::Verdict;
+
+/// How many nodes and conditions are looked at together.
+const AT_ONCE: usize = 16;
 
 /// Why looking failed.
 #[derive(Debug, thiserror::Error)]
@@ -51,11 +55,13 @@ pub async fn observe(
         edited: cluster.assets.rendered().edited(&cluster.assets.files).into_keys().collect(),
     };
     let objects = cluster.assets.objects().map_err(ObserveError::Assets)?;
-    let mut nodes = BTreeMap::new();
-    for node in &cluster.assets.cluster.nodes {
-        let seen = observe_node(cluster, node, now).await.map_err(ObserveError::Node)?;
-        nodes.insert(node.name.clone(), seen);
-    }
+    let nodes = stream::iter(&cluster.assets.cluster.nodes)
+        .map(|node| async move { Ok((node.name.clone(), observe_node(cluster, node, now).await?)) })
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
+        .map_err(ObserveError::Node)?;
+    let surplus_nodes = surplus_nodes(cluster, &nodes).await.map_err(ObserveError::Node)?;
     let guarded = cluster.driver.is_guarded(&cluster.cluster_spec()).await.map_err(ObserveError::Node)?;
     // Nothing answers where nothing runs: looking would only take time, and addresses of a bridge
     // that is not there belong to somebody else's network.
@@ -63,7 +69,22 @@ pub async fn observe(
     let api =
         if running { observe_api(cluster, &objects).await? } else { Fact::Unknown("no node runs".into()) };
     let holding = if running { observe_checks(cluster, &objects, &api).await } else { BTreeSet::new() };
-    Ok(Observed { assets, guarded, nodes, api, holding })
+    Ok(Observed { assets, guarded, nodes, surplus_nodes, api, holding })
+}
+
+/// Finds the nodes that are there and not wished, and whether etcd has joined there.
+async fn surplus_nodes(
+    cluster: &ClusterHandle,
+    wished: &BTreeMap<String, NodeSeen>,
+) -> Result<BTreeMap<String, bool>, DriverError> {
+    let mut surplus = BTreeMap::new();
+    for node in cluster.driver.nodes(cluster.assets.cluster.name()).await? {
+        if !wished.contains_key(&node) {
+            let joined = cluster.driver.get(&cluster.node_id(&node), Utf8Path::new(JOINED_FILE)).await?;
+            surplus.insert(node, joined.is_some());
+        }
+    }
+    Ok(surplus)
 }
 
 async fn observe_node(
@@ -103,7 +124,8 @@ async fn observe_node(
         // Its secrets count too: a run may have been cut off after the manifests went.
         temporary = temporary || get(&path).await?.is_some();
     }
-    Ok(NodeSeen { container, outdated, stale_files, temporary })
+    let member = get(JOINED_FILE).await?.is_some();
+    Ok(NodeSeen { container, outdated, stale_files, temporary, member })
 }
 
 /// An API that refuses what is wished is there: that is an error, and not an API that cannot be seen.
@@ -125,7 +147,7 @@ async fn observe_checks(cluster: &ClusterHandle, objects: &[Object], api: &Fact<
     }
     stream::iter(checks)
         .map(|check| async move { (check::look(cluster, &check).await == Verdict::Holds).then_some(check) })
-        .buffer_unordered(16)
+        .buffer_unordered(AT_ONCE)
         .filter_map(std::future::ready)
         .collect()
         .await

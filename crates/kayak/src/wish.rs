@@ -6,7 +6,7 @@ use std::fs;
 use camino::{Utf8Path, Utf8PathBuf};
 use kayak_core::assets::{Assets, Edited};
 use kayak_core::cluster::Cluster;
-use kayak_core::config::{CaFiles, Config};
+use kayak_core::config::{CaFiles, Config, Counts};
 use kayak_core::pki::{Authority, Pair, Secret};
 use kayak_core::plan::Named;
 use kayak_engine::stored::{self, Stored};
@@ -21,6 +21,14 @@ pub struct ConfigArgs {
     /// The cluster's configuration; without it, what the cluster was last brought up with, or the defaults
     #[arg(short, long, value_name = "FILE")]
     config: Option<Utf8PathBuf>,
+
+    /// How many nodes run the control plane; written into the configuration
+    #[arg(long, value_name = "N")]
+    controllers: Option<u32>,
+
+    /// How many nodes run workloads only; written into the configuration
+    #[arg(long, value_name = "N")]
+    workers: Option<u32>,
 }
 
 /// What is only done where the owner says so.
@@ -70,13 +78,16 @@ impl ConfigArgs {
     /// Reads the file; without one, finds what the cluster was last brought up with, or takes the
     /// defaults. `--cluster` names it either way.
     pub async fn load(&self, cx: &Context) -> Result<Wish, CommandError> {
-        if let Some(path) = &self.config {
-            return Wish::parse(cx, read(path).map_err(CommandError::of_usage)?, path.as_str());
-        }
-        match stored(cx).await? {
-            Some(Stored { text, place }) => Wish::parse(cx, text, &place),
-            None => Wish::parse(cx, String::new(), "the defaults"),
-        }
+        let (text, place) = if let Some(path) = &self.config {
+            (read(path).map_err(CommandError::of_usage)?, path.to_string())
+        } else {
+            match stored(cx).await? {
+                Some(Stored { text, place }) => (text, place),
+                None => (String::new(), "the defaults".to_owned()),
+            }
+        };
+        let counts = Counts { controllers: self.controllers, workers: self.workers };
+        Wish::parse(cx, counts.write_into(&text), &place)
     }
 }
 

@@ -62,7 +62,7 @@ fn try_start(fronts: &[Front], board: &Board, tasks: &mut JoinSet<()>) -> Result
                 source,
             })?;
         let pool = Pool::new();
-        for address in &front.listen {
+        for address in front.own.iter().chain(&front.shared) {
             tasks.spawn(listener::run(*address, pool.clone(), board.clone()));
         }
         let prober = Prober {

@@ -28,6 +28,7 @@ impl Instance {
             uid: self.uid.clone(),
             pod: self.pod.clone(),
             address: self.address.ip(),
+            node: None,
             ready: self.ready,
             because: self.because.clone(),
         }

@@ -138,7 +138,9 @@ impl World {
     fn start_front(&self) {
         let front = Front {
             component: COMPONENT.into(),
-            listen: vec![self.address],
+            own: vec![self.address],
+            shared: Vec::new(),
+            peers: BTreeMap::new(),
             port: self.port,
             ready_path: "/readyz".into(),
             server_name: NAME.into(),

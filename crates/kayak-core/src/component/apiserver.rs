@@ -23,7 +23,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
     let dir = Component::secret_dir(NAME);
     let file = |name: &str| format!("{dir}/{name}");
     let network = &cluster.config.network;
-    let advertise = cluster.controllers().next().map(|n| n.address.to_string()).unwrap_or_default();
+    let advertise = cluster.api_node_ip().to_string();
     let services = network.services.to_string();
     let issuer = format!("https://kubernetes.default.svc.{}", network.domain);
     let port = API_PORT.to_string();

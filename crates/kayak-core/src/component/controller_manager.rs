@@ -12,6 +12,13 @@ pub const NAME: &str = "kube-controller-manager";
 /// The port of each instance, and of the agent's front.
 pub const PORT: u16 = 10257;
 
+/// What the self-hosted control plane needs to start: pods of its workloads, ranges for them, nodes that are
+/// known to be ready, and what pods with an account mount. Each of the other thirty controllers would list
+/// and watch objects of its own at the time that is most precious, and leave again some seconds later.
+pub const TEMPORARY_CONTROLLERS: &str = "--controllers=daemonset-controller,deployment-controller,\
+    endpointslice-controller,node-ipam-controller,node-lifecycle-controller,replicaset-controller,\
+    root-ca-certificate-publisher-controller,serviceaccount-controller";
+
 /// States the controller manager.
 pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, MissingKey> {
     let dir = Component::secret_dir(NAME);
@@ -31,6 +38,9 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
             ("root-ca-file", &file("ca.crt")),
             ("service-account-private-key-file", &file("service-account.key")),
             ("use-service-account-credentials", "true"),
+            // Pods of a machine that is gone run elsewhere within the minute: upstream waits 50 s before it
+            // believes it. A kubelet renews its lease every 10 s.
+            ("node-monitor-grace-period", "24s"),
             // Each of its forty controllers first asks for an account and a token of its own: with the
             // default limit of 20 requests a second that alone takes more than four seconds.
             ("kube-api-qps", "100"),

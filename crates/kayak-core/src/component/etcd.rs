@@ -16,6 +16,12 @@ pub const CLIENT_PORT: u16 = 2379;
 pub const PEER_PORT: u16 = 2380;
 /// Where a member keeps its data on the node.
 const DATA_DIR: &str = "/var/lib/etcd";
+/// Allows a member without data to begin a new cluster; taken away once there are data.
+pub const BOOTSTRAP_FILE: &str = "/var/lib/etcd/bootstrap";
+/// Says that a member has begun or joined a cluster here.
+pub const JOINED_FILE: &str = "/var/lib/etcd/joined";
+/// The controllers whose members one that joins may ask: a JSON object, node name to address.
+pub const MEMBERS_FILE: &str = "/etc/kubernetes/etcd/members.json";
 
 /// States the member of one controller.
 pub fn component(cluster: &Cluster, node: &Node, keys: &KeyStore) -> Result<Component, MissingKey> {

@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 use super::{Component, Env, HostDir, Probe, Probes, Workload, flags};
 use crate::access::{cluster_role, cluster_role_binding, user};
 use crate::cluster::Cluster;
+use crate::config::NetworkBackend;
 use crate::kubeconfig;
 use crate::object::Object;
 use crate::pki::{KeyStore, MissingKey};
 
 /// Its name.
 pub const NAME: &str = "flannel";
-/// Bytes that VXLAN over IPv4 takes off the link's MTU, with one node too: pods keep theirs when
-/// there are more.
-pub const OVERHEAD: u32 = 50;
+/// Bytes of VXLAN's headers over IPv4.
+const VXLAN_OVERHEAD: u32 = 50;
 /// Where the kernel takes VXLAN's packets, on every address: its socket cannot be bound to one.
 pub const VXLAN_PORT: u16 = 8472;
 
@@ -58,14 +58,26 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
 fn backend(cluster: &Cluster) -> Value {
     if overlay_port(cluster).is_some() {
         json!({ "Type": "vxlan", "Port": VXLAN_PORT })
+    } else if cluster.nodes.len() > 1 {
+        json!({ "Type": "host-gw" })
     } else {
         json!({ "Type": "alloc" })
     }
 }
 
-/// The port on which nodes exchange pods' packets, if there is more than one.
+/// Bytes that the way between nodes takes off the link's MTU. With one node too: pods keep theirs when
+/// there are more.
+pub fn overhead(cluster: &Cluster) -> u32 {
+    match cluster.config.network.backend {
+        NetworkBackend::Vxlan => VXLAN_OVERHEAD,
+        NetworkBackend::HostGw => 0,
+    }
+}
+
+/// The port on which nodes exchange pods' packets, if they are wrapped on the way.
 pub fn overlay_port(cluster: &Cluster) -> Option<u16> {
-    (cluster.nodes.len() > 1).then_some(VXLAN_PORT)
+    let overlay = cluster.config.network.backend == NetworkBackend::Vxlan;
+    (overlay && cluster.nodes.len() > 1).then_some(VXLAN_PORT)
 }
 
 /// What flannel may do: read nodes, and write its own facts into their annotations.

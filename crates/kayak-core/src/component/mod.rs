@@ -256,14 +256,26 @@ fn instance_probes(name: &str, port: u16, server_name: &str, ready: &str, live: 
     Probes { startup: probe(ready), ready: None, live: probe(live) }
 }
 
-/// The components that the temporary control plane consists of, in start order.
-pub fn temporary(cluster: &Cluster, keys: &KeyStore) -> Result<Vec<Component>, MissingKey> {
+/// The control plane, in start order.
+pub fn control_plane(cluster: &Cluster, keys: &KeyStore) -> Result<Vec<Component>, MissingKey> {
     let components = [
         apiserver::component(cluster, keys)?,
         controller_manager::component(cluster, keys)?,
         scheduler::component(cluster, keys)?,
     ];
     Ok(components.map(|component| as_wished(cluster, component)).into())
+}
+
+/// The same as the temporary control plane has it: its controller manager does nothing but what the
+/// successor needs to start.
+pub fn temporary(cluster: &Cluster, keys: &KeyStore) -> Result<Vec<Component>, MissingKey> {
+    let mut components = control_plane(cluster, keys)?;
+    for component in &mut components {
+        if component.name == controller_manager::NAME {
+            component.command.push(controller_manager::TEMPORARY_CONTROLLERS.into());
+        }
+    }
+    Ok(components)
 }
 
 /// The etcd member of one controller.
@@ -279,7 +291,7 @@ fn as_wished(cluster: &Cluster, component: Component) -> Component {
 
 /// The components that run as ordinary objects.
 pub fn self_hosted(cluster: &Cluster, keys: &KeyStore) -> Result<Vec<Component>, MissingKey> {
-    let mut components = temporary(cluster, keys)?;
+    let mut components = control_plane(cluster, keys)?;
     let others =
         [proxy::component(cluster, keys)?, flannel::component(cluster, keys)?, coredns::component(cluster)];
     components.extend(others.map(|component| as_wished(cluster, component)));

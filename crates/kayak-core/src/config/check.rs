@@ -7,7 +7,7 @@ use super::{
     Amounts, Config, Environment, ExtraArgs, Network, NetworkMode, NodeSettings, Quantity, Resources,
     cluster_name,
 };
-use crate::cluster::ONLY_NODE;
+use crate::cluster::{MAX_CONTROLLERS, Role, most_workers};
 use crate::component::owned::{self, Owned};
 use crate::component::proxy;
 use crate::form::CONTROLLER_LABEL;
@@ -43,12 +43,38 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     if let Err(message) = cluster_name(&config.name) {
         problems.push(Problem::new(Path::to("name"), message, "such as `home` or `lab-2`"));
     }
+    counts(config, &mut problems);
     interface(&config.network, &mut problems);
     ranges(config, &mut problems);
     components(config, &mut problems);
     kubelet(config, &mut problems);
     nodes(config, &mut problems);
     problems
+}
+
+fn counts(config: &Config, problems: &mut Vec<Problem>) {
+    if !(1..=MAX_CONTROLLERS).contains(&config.controllers) {
+        let message = format!("a cluster cannot have {} controllers", config.controllers);
+        let hint = format!("1, or 3 for one that may fail; at most {MAX_CONTROLLERS}");
+        problems.push(Problem::new(Path::to("controllers"), message, hint));
+    }
+    if config.network.mode == NetworkMode::Host && (config.controllers, config.workers) != (1, 0) {
+        let message = "with `network.mode: host` there is one node of a machine";
+        let hint = "leave `controllers` and `workers` out, or take `network.mode: bridge`";
+        problems.push(Problem {
+            paths: ["workers", "controllers"].map(Path::to).into(),
+            is_name: false,
+            message: message.into(),
+            hint: hint.into(),
+        });
+    }
+    let most = most_workers(config.network.nodes);
+    if config.network.mode == NetworkMode::Bridge && config.workers > most {
+        let message =
+            format!("{} workers do not fit into `network.nodes: {}`", config.workers, config.network.nodes);
+        let hint = format!("at most {most}, or a wider range, such as 10.254.0.0/20");
+        problems.push(Problem::new(Path::to("workers"), message, hint));
+    }
 }
 
 fn interface(network: &Network, problems: &mut Vec<Problem>) {
@@ -219,12 +245,18 @@ fn fields(
 }
 
 fn nodes(config: &Config, problems: &mut Vec<Problem>) {
+    let counts =
+        [(Role::Controller, config.controllers.min(MAX_CONTROLLERS)), (Role::Worker, config.workers)];
+    let all = counts.into_iter().flat_map(|(role, count)| (0..count).map(move |index| role.node_name(index)));
+    let all: Vec<_> = all.collect();
     let mut names = BTreeSet::new();
     for (index, node) in config.nodes.iter().enumerate() {
         let path = Path::to("nodes").item(index);
-        if node.name != ONLY_NODE {
-            let message = format!("there is no node `{}`: there is one node so far", node.name);
-            problems.push(Problem::new(path.field("name"), message, format!("its name is `{ONLY_NODE}`")));
+        if !all.contains(&node.name) {
+            let message = format!("there is no node `{}`", node.name);
+            let hint =
+                format!("from `{}` to `{}`", all.first().map_or("", |n| n), all.last().map_or("", |n| n));
+            problems.push(Problem::new(path.field("name"), message, hint));
         } else if !names.insert(&node.name) {
             let message = format!("`{}` is listed twice", node.name);
             problems.push(Problem::new(path.field("name"), message, "write all about a node in one item"));

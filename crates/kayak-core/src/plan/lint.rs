@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{Check, Fact, Observed, Plan, Step};
+use super::{Check, ContainerState, Fact, Observed, Plan, Step};
 use crate::object::ObjectId;
 
 /// One rule broken, with its evidence.
@@ -22,6 +22,21 @@ pub enum Note {
     /// The temporary control plane would be placed and stay.
     TemporaryStays {
         /// On which node.
+        node: String,
+    },
+    /// A second cluster would begin beside the one there is.
+    BeginsAnother {
+        /// On which node.
+        node: String,
+    },
+    /// etcd would be left without a majority of its members.
+    LosesQuorum {
+        /// By which step.
+        step: String,
+    },
+    /// A node would be removed that is wished.
+    RemovesWished {
+        /// Which one.
         node: String,
     },
     /// Objects would be applied while nothing ensures that an API is there.
@@ -52,6 +67,11 @@ impl fmt::Display for Note {
                 write!(f, "places a temporary control plane on `{node}` and never removes it")
             }
             Self::NodeStaysStopped { node } => write!(f, "stops `{node}` and does not start it again"),
+            Self::BeginsAnother { node } => {
+                write!(f, "begins a new cluster on `{node}` although there is one")
+            }
+            Self::LosesQuorum { step } => write!(f, "would `{step}` and leave etcd without a majority"),
+            Self::RemovesWished { node } => write!(f, "removes node `{node}`, which is wished"),
             Self::DeletesWished { object } => write!(f, "deletes {object}, which is wished"),
             Self::AppliesWithoutApi => f.write_str("applies objects without an API to give them to"),
         }
@@ -65,6 +85,7 @@ pub fn lint(plan: &Plan, seen: &Observed) -> Vec<Note> {
     let mut ensured: BTreeSet<Check> = seen.holding.clone();
     let mut placed: BTreeSet<&str> = BTreeSet::new();
     let mut stopped: BTreeSet<&str> = BTreeSet::new();
+    let mut quorum = Quorum::of(seen);
     let mut api_seen = matches!(seen.api, Fact::Known(_));
     for phase in &plan.phases {
         for step in &phase.steps {
@@ -79,9 +100,13 @@ pub fn lint(plan: &Plan, seen: &Observed) -> Vec<Note> {
                 }
                 Step::StopNode(node) => {
                     stopped.insert(node);
+                    notes.extend(quorum.stop(node, step));
                     // What was seen to hold before holds no more.
                     ensured.clear();
-                    api_seen = false;
+                    api_seen = api_seen && quorum.is_held();
+                }
+                Step::Bootstrap(node) if !quorum.members.is_empty() => {
+                    notes.push(Note::BeginsAnother { node: node.clone() });
                 }
                 Step::PlaceTemporary(node) => {
                     placed.insert(node);
@@ -98,19 +123,74 @@ pub fn lint(plan: &Plan, seen: &Observed) -> Vec<Note> {
                     notes.push(Note::AppliesWithoutApi);
                 }
                 Step::Delete(objects) => notes.extend(wished(objects, seen)),
+                Step::RemoveMember(node) => notes.extend(quorum.remove(node, step)),
+                Step::RemoveNode(node) => {
+                    if !seen.surplus_nodes.contains_key(node) {
+                        notes.push(Note::RemovesWished { node: node.clone() });
+                    }
+                    // One that votes must have been asked to leave.
+                    notes.extend(quorum.stop(node, step));
+                }
                 Step::Apply(_)
                 | Step::Revert(_)
                 | Step::WriteAssets { .. }
                 | Step::PrepareNetwork
                 | Step::CreateNode(_)
+                | Step::Bootstrap(_)
                 | Step::WriteFiles { .. } => {}
             }
         }
         ensured.extend(phase.gate.iter().cloned());
+        quorum.pass(&phase.gate);
     }
     notes.extend(stopped.into_iter().map(|node| Note::NodeStaysStopped { node: node.to_owned() }));
     notes.extend(placed.into_iter().map(|node| Note::TemporaryStays { node: node.to_owned() }));
     notes
+}
+
+/// Who votes in etcd, and which of them are known to run.
+struct Quorum<'a> {
+    members: BTreeSet<&'a str>,
+    up: BTreeSet<&'a str>,
+}
+
+impl<'a> Quorum<'a> {
+    fn of(seen: &'a Observed) -> Self {
+        let wished = seen.nodes.iter().filter(|(_, n)| n.member).map(|(name, _)| name.as_str());
+        let surplus = seen.surplus_nodes.iter().filter(|&(_, &member)| member).map(|(name, _)| name.as_str());
+        let members: BTreeSet<_> = wished.chain(surplus).collect();
+        let runs =
+            |name: &&str| seen.nodes.get(*name).is_none_or(|node| node.container == ContainerState::Running);
+        Self { up: members.iter().copied().filter(runs).collect(), members }
+    }
+
+    fn is_held(&self) -> bool {
+        self.up.len() > self.members.len() / 2
+    }
+
+    /// A member stops. Where there is but one, its end is no loss of a majority: it comes back alone.
+    fn stop(&mut self, node: &str, step: &Step) -> Option<Note> {
+        let held = self.is_held();
+        let votes = self.up.remove(node);
+        (votes && held && !self.is_held() && self.members.len() > 1)
+            .then(|| Note::LosesQuorum { step: step.to_string() })
+    }
+
+    /// A member leaves: the others must have a majority among themselves.
+    fn remove(&mut self, node: &str, step: &Step) -> Option<Note> {
+        self.members.remove(node);
+        self.up.remove(node);
+        (!self.is_held()).then(|| Note::LosesQuorum { step: step.to_string() })
+    }
+
+    /// What was waited for runs again.
+    fn pass(&mut self, gate: &'a [Check]) {
+        let ensured = gate.iter().filter_map(|check| match check {
+            Check::Member(node) => Some(node.as_str()),
+            _ => None,
+        });
+        self.up.extend(ensured.filter(|node| self.members.contains(node)));
+    }
 }
 
 /// Those of the objects that are not known to be surplus.
@@ -120,11 +200,10 @@ fn wished(objects: &[ObjectId], seen: &Observed) -> Vec<Note> {
     wished.map(|id| Note::DeletesWished { object: id.to_string() }).collect()
 }
 
-/// Whether all three components are ensured to be rolled out, and an API server to answer on the node.
+/// Whether all three components are ensured to answer, and the API server on the node.
 fn self_hosted(ensured: &BTreeSet<Check>, node: &str) -> bool {
-    let rolled_out =
-        |name: &str| ensured.iter().any(|check| matches!(check, Check::RolledOut(id) if id.name == name));
-    ["kube-apiserver", "kube-controller-manager", "kube-scheduler"].iter().all(|name| rolled_out(name))
+    let answers = |name: &str| ensured.contains(&Check::Answers(name.to_owned()));
+    ["kube-apiserver", "kube-controller-manager", "kube-scheduler"].iter().all(|name| answers(name))
         && ensured.iter().any(|check| {
             matches!(check, Check::SelfHostedInstance { node: n, component } if n == node && component == "kube-apiserver")
         })

@@ -6,7 +6,7 @@ mod planner;
 
 pub use lint::{Note, lint};
 pub use phase::{Check, Phase, PhaseId, Plan, Step};
-pub use planner::{is_control_plane, plan, temporary_mirrors};
+pub use planner::{is_control_plane, node_id, plan, temporary_mirrors};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,15 +59,13 @@ pub struct Named {
 impl Named {
     /// Returns the names that nothing has: objects to revert, and objects that may be removed.
     pub fn unknown(&self, objects: &[ObjectId], seen: &Observed) -> Vec<&str> {
-        let surplus = match &seen.api {
-            Fact::Known(api) => api.surplus.as_slice(),
-            Fact::Unknown(_) => &[],
-        };
+        let surplus = seen.surplus();
         let known = |name: &str, ids: &[ObjectId]| ids.iter().any(|id| id.is_called(name));
+        let surplus: Vec<_> = surplus.into_iter().collect();
         let revert = self.revert.iter().filter(|name| !known(name, objects));
         // What is gone already was removed before a cut-off: only what is wished cannot be removed.
         let gone = |name: &str| name.contains('/') && !known(name, objects);
-        let remove = self.remove.iter().filter(|name| !known(name, surplus) && !gone(name));
+        let remove = self.remove.iter().filter(|name| !known(name, &surplus) && !gone(name));
         revert.chain(remove).map(String::as_str).collect()
     }
 }
@@ -94,6 +92,8 @@ pub struct NodeSeen {
     pub stale_files: Vec<String>,
     /// Whether it holds manifests of a temporary control plane.
     pub temporary: bool,
+    /// Whether etcd has begun or joined a cluster there: it holds the cluster's state, or a part of it.
+    pub member: bool,
 }
 
 /// One object of the API as it was found.
@@ -187,6 +187,8 @@ pub struct Observed {
     pub guarded: bool,
     /// Nodes by name.
     pub nodes: BTreeMap<String, NodeSeen>,
+    /// Nodes that the driver has made and that are no longer wished, and whether etcd has joined there.
+    pub surplus_nodes: BTreeMap<String, bool>,
     /// The API, if it answers.
     pub api: Fact<ApiSeen>,
     /// The checks that hold already.
@@ -194,6 +196,15 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// Everything that kayak made and that is no longer wished: objects, and nodes as the API names them.
+    pub fn surplus(&self) -> BTreeSet<ObjectId> {
+        let objects = match &self.api {
+            Fact::Known(api) => api.surplus.as_slice(),
+            Fact::Unknown(_) => &[],
+        };
+        objects.iter().cloned().chain(self.surplus_nodes.keys().map(|name| node_id(name))).collect()
+    }
+
     /// Whether both show the same; why something could not be seen does not matter.
     pub fn shows_the_same(&self, other: &Self) -> bool {
         let api = match (&self.api, &other.api) {
@@ -207,6 +218,7 @@ impl Observed {
         api && self.assets == other.assets
             && self.guarded == other.guarded
             && self.nodes == other.nodes
+            && self.surplus_nodes == other.surplus_nodes
             && self.holding == other.holding
     }
 }

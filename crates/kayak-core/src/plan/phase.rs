@@ -12,16 +12,20 @@ use crate::object::ObjectId;
 pub enum PhaseId {
     /// Keys, certificates and the asset directory.
     Assets,
-    /// Node containers, with runtime, kubelet and etcd.
+    /// The nodes that hold the cluster's state, or are going to.
     Nodes,
     /// The temporary control plane.
     Temporary,
     /// The self-hosted control plane's objects.
     Inject,
+    /// All other nodes.
+    Join,
     /// Waiting for the self-hosted control plane.
     SelfHosted,
     /// Removing the temporary control plane.
     Pivot,
+    /// Starting a node anew that runs in another form than wished, while others keep the cluster going.
+    Restart,
     /// Network, DNS, nodes.
     Verify,
     /// Removing what is no longer wished, as far as it was named.
@@ -30,13 +34,15 @@ pub enum PhaseId {
 
 impl PhaseId {
     /// All of them, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Assets,
         Self::Nodes,
         Self::Temporary,
         Self::Inject,
+        Self::Join,
         Self::SelfHosted,
         Self::Pivot,
+        Self::Restart,
         Self::Verify,
         Self::Remove,
     ];
@@ -48,8 +54,10 @@ impl PhaseId {
             Self::Nodes => "nodes",
             Self::Temporary => "temporary",
             Self::Inject => "inject",
+            Self::Join => "join",
             Self::SelfHosted => "self-hosted",
             Self::Pivot => "pivot",
+            Self::Restart => "restart",
             Self::Verify => "verify",
             Self::Remove => "remove",
         }
@@ -59,11 +67,13 @@ impl PhaseId {
     pub fn title(self) -> &'static str {
         match self {
             Self::Assets => "issue certificates and render",
-            Self::Nodes => "start the nodes",
+            Self::Nodes => "start the nodes that hold the cluster's state",
             Self::Temporary => "start the temporary control plane",
             Self::Inject => "inject the self-hosted control plane",
+            Self::Join => "start the other nodes",
             Self::SelfHosted => "wait for the self-hosted control plane",
             Self::Pivot => "pivot",
+            Self::Restart => "start a node anew",
             Self::Verify => "verify network and DNS",
             Self::Remove => "remove what is no longer wished",
         }
@@ -88,6 +98,10 @@ impl PhaseId {
                 "The same three, now as DaemonSet and Deployments, and network and DNS with them, are \
                  given to the temporary API server like any other object."
             }
+            Self::Join => {
+                "Now that there is an API, other nodes find it at once. A controller's etcd joins as a \
+                 learner, and votes when it has caught up."
+            }
             Self::SelfHosted => {
                 "The temporary control plane starts its own successor. Old and new run side by side, \
                  each on a loopback address of its own."
@@ -95,6 +109,10 @@ impl PhaseId {
             Self::Pivot => {
                 "The successor answers through the real endpoint: the temporary one is taken away, \
                  and the cluster runs itself."
+            }
+            Self::Restart => {
+                "A node in another form than wished is started anew, one at a time: etcd keeps its \
+                 quorum, and clients an API server."
             }
             Self::Verify => "A cluster is of use when its nodes are ready and pods find services by name.",
             Self::Remove => "What kayak made once and no longer wishes goes last, and only what was named.",
@@ -118,7 +136,15 @@ impl PhaseId {
                 "kubectl -n kube-system rollout status deployment/kube-controller-manager",
                 "kubectl -n kube-system rollout status deployment/kube-scheduler",
             ],
+            Self::Join => &[
+                "runc run NODE",
+                "etcdctl member add NODE --learner --peer-urls=https://NODE:2380",
+                "etcdctl member promote ID",
+            ],
             Self::Pivot => &["rm /etc/kubernetes/manifests/temporary-*.yaml"],
+            Self::Restart => {
+                &["kubectl drain NODE", "runc kill NODE", "runc run NODE", "kubectl uncordon NODE"]
+            }
             Self::Verify => &[
                 "kubectl wait --for=condition=Ready node --all",
                 "kubectl -n kube-system rollout status deployment/coredns",
@@ -149,6 +175,8 @@ pub enum Step {
     PrepareNetwork,
     /// Make a node's container.
     CreateNode(String),
+    /// Allow etcd on this node to begin a new cluster.
+    Bootstrap(String),
     /// Write files of a node.
     WriteFiles {
         /// Which node.
@@ -170,6 +198,33 @@ pub enum Step {
     Delete(Vec<ObjectId>),
     /// Take the temporary control plane's manifests and secrets from this node.
     RemoveTemporary(String),
+    /// Take a node's etcd member out of the cluster.
+    RemoveMember(String),
+    /// Remove a node's container and all of its files.
+    RemoveNode(String),
+}
+
+impl Step {
+    /// The node whose container or files this is about: such steps on different nodes do not depend on
+    /// each other.
+    pub fn node(&self) -> Option<&str> {
+        match self {
+            Self::CreateNode(node)
+            | Self::Bootstrap(node)
+            | Self::WriteFiles { node, .. }
+            | Self::StopNode(node)
+            | Self::StartNode(node)
+            | Self::RemoveNode(node) => Some(node),
+            Self::WriteAssets { .. }
+            | Self::PrepareNetwork
+            | Self::PlaceTemporary(_)
+            | Self::Apply(_)
+            | Self::Revert(_)
+            | Self::Delete(_)
+            | Self::RemoveTemporary(_)
+            | Self::RemoveMember(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Step {
@@ -182,6 +237,7 @@ impl fmt::Display for Step {
             Self::StopNode(node) => write!(f, "stop node `{node}`"),
             Self::PrepareNetwork => f.write_str("prepare the nodes' network"),
             Self::CreateNode(node) => write!(f, "create node `{node}`"),
+            Self::Bootstrap(node) => write!(f, "let etcd on `{node}` begin a new cluster"),
             Self::WriteFiles { node, paths } => write!(f, "write {} on `{node}`", some(paths, "files")),
             Self::StartNode(node) => write!(f, "start node `{node}`"),
             Self::PlaceTemporary(node) => write!(f, "place the temporary control plane on `{node}`"),
@@ -189,6 +245,8 @@ impl fmt::Display for Step {
             Self::Revert(objects) => write!(f, "revert {}", some(objects, "objects")),
             Self::Delete(objects) => write!(f, "delete {}", some(objects, "objects")),
             Self::RemoveTemporary(node) => write!(f, "remove the temporary control plane from `{node}`"),
+            Self::RemoveMember(node) => write!(f, "take etcd on `{node}` out of the cluster"),
+            Self::RemoveNode(node) => write!(f, "remove node `{node}` and its files"),
         }
     }
 }
@@ -207,6 +265,8 @@ fn some<T: fmt::Display>(things: &[T], kind: &str) -> String {
 pub enum Check {
     /// The node's agent says that its runtime and kubelet run.
     UnitsReady(String),
+    /// The node's etcd member votes, and answers.
+    Member(String),
     /// The API answers through the endpoint that clients use.
     ApiServes,
     /// A workload has been rolled out completely, in its newest form.
@@ -232,6 +292,7 @@ impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnitsReady(node) => write!(f, "containerd and kubelet run on `{node}`"),
+            Self::Member(node) => write!(f, "etcd on `{node}` is a voting member"),
             Self::ApiServes => f.write_str("the API answers"),
             Self::RolledOut(id) => write!(f, "{id} is rolled out"),
             Self::SelfHostedInstance { node, component } => {

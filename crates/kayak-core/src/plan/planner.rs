@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Check, ContainerState, Fact, ObjectSeen, Observed, Phase, PhaseId, Plan, Step, Wish};
-use crate::cluster::{Cluster, Role};
+use crate::cluster::{Cluster, Node, Role};
 use crate::component::{apiserver, controller_manager, scheduler};
 use crate::form::TEMPORARY;
 use crate::object::ObjectId;
@@ -13,20 +13,30 @@ pub(super) const CONTROL_PLANE: [&str; 3] = [apiserver::NAME, controller_manager
 
 /// Returns the plan that makes what was observed into what is wished.
 pub fn plan(wish: &Wish<'_>, seen: &Observed) -> Plan {
+    let core = core(wish.cluster, seen);
     let temporary = needs_temporary(wish, seen);
     let inject = inject(wish, seen);
     let holding = still_holding(wish, seen, &inject);
-    let phases = [
+    let mut phases = vec![
         assets(seen),
-        nodes(wish.cluster, seen),
-        temporary_plane(wish.cluster, temporary),
+        nodes(wish.cluster, seen, &core),
+        temporary_plane(&core, temporary),
         inject,
-        self_hosted(wish),
-        pivot(wish.cluster, seen, temporary),
-        verify(wish),
-        remove(wish, seen),
+        join(wish.cluster, seen, &core),
+        self_hosted(wish, &core),
+        pivot(seen, &core, temporary),
     ];
+    phases.extend(later_restarts(wish.cluster, seen).map(restart));
+    phases.extend([verify(wish), remove(wish, seen)]);
     Plan { phases: phases.into_iter().filter_map(|phase| to_do(phase, &holding)).collect() }
+}
+
+/// The controllers that hold the cluster's state: without most of them there is no API. Where none does,
+/// the first one begins. The temporary control plane runs on the first of them.
+fn core<'a>(cluster: &'a Cluster, seen: &Observed) -> Vec<&'a Node> {
+    let is_member = |node: &&Node| seen.nodes.get(&node.name).is_some_and(|n| n.member);
+    let members: Vec<_> = cluster.controllers().filter(is_member).collect();
+    if members.is_empty() { cluster.first_controller().into_iter().collect() } else { members }
 }
 
 /// Drops a phase without steps whose gate holds already.
@@ -39,7 +49,7 @@ fn to_do(mut phase: Phase, holding: &BTreeSet<Check>) -> Option<Phase> {
 
 /// The checks that hold now and are not put in question by what is going to be done.
 fn still_holding(wish: &Wish<'_>, seen: &Observed, inject: &Phase) -> BTreeSet<Check> {
-    if wish.cluster.nodes.iter().any(|node| restarts(&node.name, seen)) {
+    if wish.cluster.nodes.iter().any(|node| restarts_at_once(wish.cluster, node, seen)) {
         return BTreeSet::new();
     }
     let mut holding = seen.holding.clone();
@@ -49,11 +59,14 @@ fn still_holding(wish: &Wish<'_>, seen: &Observed, inject: &Phase) -> BTreeSet<C
             holding.remove(&Check::RolledOut(id.clone()));
         }
     }
+    for node in later_restarts(wish.cluster, seen) {
+        holding.retain(|check| !restart(node).gate.contains(check));
+    }
     holding
 }
 
 /// A temporary control plane is needed while there is none of the cluster's own: when the API cannot
-/// be seen, when it has not yet been given the objects that it runs itself from, and when its node
+/// be seen, when it has not yet been given the objects that it runs itself from, and when its only node
 /// is about to be started. Placing it beside a control plane that merely could not be reached does no
 /// harm: every instance has an address of its own.
 fn needs_temporary(wish: &Wish<'_>, seen: &Observed) -> bool {
@@ -64,15 +77,27 @@ fn needs_temporary(wish: &Wish<'_>, seen: &Observed) -> bool {
                 is_control_plane(id)
                     && api.objects.get(id).is_none_or(|object| *object == ObjectSeen::Missing)
             };
-            wish.objects.iter().any(missing)
-                || wish.cluster.controllers().any(|node| restarts(&node.name, seen))
+            let anew = |node| restarts_at_once(wish.cluster, node, seen);
+            wish.objects.iter().any(missing) || wish.cluster.controllers().any(anew)
         }
     }
 }
 
 /// Whether a node that runs has to be started anew.
-fn restarts(node: &str, seen: &Observed) -> bool {
-    seen.nodes.get(node).is_some_and(|n| n.container == ContainerState::Running && !n.outdated.is_empty())
+fn restarts(node: &Node, seen: &Observed) -> bool {
+    let seen = seen.nodes.get(&node.name);
+    seen.is_some_and(|n| n.container == ContainerState::Running && !n.outdated.is_empty())
+}
+
+/// Whether a node is started anew before anything else: nobody could keep the cluster going meanwhile.
+fn restarts_at_once(cluster: &Cluster, node: &Node, seen: &Observed) -> bool {
+    restarts(node, seen) && node.role == Role::Controller && cluster.controllers().count() == 1
+}
+
+/// The nodes that are started anew one after another, while the others keep the cluster going.
+fn later_restarts<'a>(cluster: &'a Cluster, seen: &Observed) -> impl Iterator<Item = &'a Node> {
+    let nodes = cluster.nodes.iter();
+    nodes.filter(move |node| restarts(node, seen) && !restarts_at_once(cluster, node, seen))
 }
 
 /// Whether an object is one of the workloads that the cluster runs itself with.
@@ -88,44 +113,74 @@ fn assets(seen: &Observed) -> Phase {
     Phase { id: PhaseId::Assets, steps, gate: Vec::new() }
 }
 
-fn nodes(cluster: &Cluster, seen: &Observed) -> Phase {
+fn nodes(cluster: &Cluster, seen: &Observed, core: &[&Node]) -> Phase {
     let mut steps = Vec::new();
+    let starts = |node: &Node| is_down(node, seen) || restarts_at_once(cluster, node, seen);
     let runs = seen.nodes.values().any(|n| n.container == ContainerState::Running);
     // Whoever reloads the machine's firewall takes the cluster's rules away with it.
-    let mut network = runs && !seen.guarded;
-    if network {
+    if cluster.nodes.iter().any(starts) || (runs && !seen.guarded) {
         steps.push(Step::PrepareNetwork);
     }
-    for node in &cluster.nodes {
-        let found = seen.nodes.get(&node.name);
-        let restarts = restarts(&node.name, seen);
-        let starts = restarts || found.is_none_or(|n| n.container != ContainerState::Running);
-        if restarts {
+    // A node that runs on is told of those that are going to join before they do.
+    for node in cluster.nodes.iter().filter(|node| !is_down(node, seen) && !core.contains(node)) {
+        steps.extend(write_files(node, seen));
+    }
+    let begins = !cluster.controllers().any(|n| seen.nodes.get(&n.name).is_some_and(|n| n.member));
+    for node in core {
+        if restarts_at_once(cluster, node, seen) {
             steps.push(Step::StopNode(node.name.clone()));
         }
-        if starts && !network {
-            steps.push(Step::PrepareNetwork);
-            network = true;
-        }
         // Also one that is there but stopped: a run may have been cut off in the middle of it.
-        if starts {
+        if starts(node) {
             steps.push(Step::CreateNode(node.name.clone()));
         }
-        let paths = found.map(|n| n.stale_files.clone()).unwrap_or_default();
-        if !paths.is_empty() {
-            steps.push(Step::WriteFiles { node: node.name.clone(), paths });
+        if begins {
+            steps.push(Step::Bootstrap(node.name.clone()));
         }
-        if starts {
+        steps.extend(write_files(node, seen));
+        if starts(node) {
             steps.push(Step::StartNode(node.name.clone()));
         }
     }
-    let gate = cluster.nodes.iter().map(|n| Check::UnitsReady(n.name.clone())).collect();
+    let gate = core.iter().map(|n| Check::UnitsReady(n.name.clone())).collect();
     Phase { id: PhaseId::Nodes, steps, gate }
 }
 
-fn temporary_plane(cluster: &Cluster, needed: bool) -> Phase {
-    let first = cluster.nodes.iter().find(|n| n.role == Role::Controller);
-    let steps = first.filter(|_| needed).map(|n| Step::PlaceTemporary(n.name.clone())).into_iter().collect();
+fn is_down(node: &Node, seen: &Observed) -> bool {
+    seen.nodes.get(&node.name).is_none_or(|n| n.container != ContainerState::Running)
+}
+
+fn write_files(node: &Node, seen: &Observed) -> Option<Step> {
+    let paths = seen.nodes.get(&node.name).map(|n| n.stale_files.clone()).unwrap_or_default();
+    (!paths.is_empty()).then(|| Step::WriteFiles { node: node.name.clone(), paths })
+}
+
+/// Nodes that do not hold the cluster's state are started when there is an API: a kubelet that finds none
+/// asks less and less often.
+fn join(cluster: &Cluster, seen: &Observed, core: &[&Node]) -> Phase {
+    let others = cluster.nodes.iter().filter(|node| is_down(node, seen) && !core.contains(node));
+    let steps = others.flat_map(|node| {
+        let name = || node.name.clone();
+        [Step::CreateNode(name())].into_iter().chain(write_files(node, seen)).chain([Step::StartNode(name())])
+    });
+    Phase { id: PhaseId::Join, steps: steps.collect(), gate: Vec::new() }
+}
+
+/// The next node is only started anew when this one is all that it was.
+fn restart(node: &Node) -> Phase {
+    let name = || node.name.clone();
+    let mut gate = vec![Check::UnitsReady(name()), Check::NodeReady(name())];
+    if node.role == Role::Controller {
+        gate.push(Check::Member(name()));
+        gate.push(api_server_on(node));
+    }
+    let steps = vec![Step::StopNode(name()), Step::CreateNode(name()), Step::StartNode(name())];
+    Phase { id: PhaseId::Restart, steps, gate }
+}
+
+fn temporary_plane(core: &[&Node], needed: bool) -> Phase {
+    let host = core.first().filter(|_| needed);
+    let steps = host.map(|n| Step::PlaceTemporary(n.name.clone())).into_iter().collect();
     Phase { id: PhaseId::Temporary, steps, gate: vec![Check::ApiServes] }
 }
 
@@ -156,26 +211,26 @@ fn inject(wish: &Wish<'_>, seen: &Observed) -> Phase {
     Phase { id: PhaseId::Inject, steps, gate: Vec::new() }
 }
 
-fn self_hosted(wish: &Wish<'_>) -> Phase {
+/// The temporary plane goes when a self-hosted API server answers beside it, and the other two wherever
+/// they are. That all of it is rolled out is waited for later: it takes nodes that are still joining.
+fn self_hosted(wish: &Wish<'_>, core: &[&Node]) -> Phase {
     let own = wish.objects.iter().filter(|id| is_control_plane(id));
-    let mut gate: Vec<_> = own.clone().cloned().map(Check::RolledOut).collect();
-    // The kubelet's view of readiness is one thing, an instance that the agent gives connections to
-    // another: the temporary plane goes when both agree.
-    gate.extend(own.map(|id| Check::Answers(id.name.clone())));
-    for node in wish.cluster.controllers() {
-        gate.push(Check::SelfHostedInstance { node: node.name.clone(), component: apiserver::NAME.into() });
-    }
+    let mut gate: Vec<_> = own.map(|id| Check::Answers(id.name.clone())).collect();
+    gate.extend(core.first().map(|node| api_server_on(node)));
     Phase { id: PhaseId::SelfHosted, steps: Vec::new(), gate }
 }
 
-fn pivot(cluster: &Cluster, seen: &Observed, placed: bool) -> Phase {
-    let first = cluster.controllers().next().map(|n| n.name.clone());
-    let leaves = |name: &String| {
-        seen.nodes.get(name).is_some_and(|n| n.temporary) || (placed && first.as_ref() == Some(name))
-    };
-    let names: Vec<_> = cluster.controllers().map(|n| n.name.clone()).collect();
+fn api_server_on(node: &Node) -> Check {
+    Check::SelfHostedInstance { node: node.name.clone(), component: apiserver::NAME.into() }
+}
+
+fn pivot(seen: &Observed, core: &[&Node], placed: bool) -> Phase {
+    let host = core.first().map(|n| &n.name);
+    let leaves =
+        |name: &String| seen.nodes.get(name).is_some_and(|n| n.temporary) || (placed && host == Some(name));
+    let names: Vec<_> = core.iter().map(|n| n.name.clone()).collect();
     let mut gate: Vec<_> = names.iter().cloned().map(Check::TemporaryGone).collect();
-    gate.extend(cluster.controllers().flat_map(|n| temporary_mirrors(&n.name)).map(Check::Absent));
+    gate.extend(names.iter().flat_map(|name| temporary_mirrors(name)).map(Check::Absent));
     gate.push(Check::ApiServes);
     let steps = names.into_iter().filter(leaves).map(Step::RemoveTemporary).collect();
     Phase { id: PhaseId::Pivot, steps, gate }
@@ -193,19 +248,37 @@ pub fn temporary_mirrors(node: &str) -> impl Iterator<Item = ObjectId> {
 }
 
 fn verify(wish: &Wish<'_>) -> Phase {
+    let cluster = wish.cluster;
+    let each = |check: fn(String) -> Check| cluster.nodes.iter().map(move |n| check(n.name.clone()));
+    let mut gate: Vec<_> = each(Check::UnitsReady).chain(each(Check::NodeReady)).collect();
+    gate.extend(cluster.controllers().map(|n| Check::Member(n.name.clone())));
+    gate.extend(cluster.controllers().map(api_server_on));
     let workload = |id: &&ObjectId| id.api_version == "apps/v1";
-    let nodes = wish.cluster.nodes.iter().map(|n| Check::NodeReady(n.name.clone()));
-    let rollouts = wish.objects.iter().filter(workload).cloned().map(Check::RolledOut);
-    Phase { id: PhaseId::Verify, steps: Vec::new(), gate: nodes.chain(rollouts).collect() }
+    gate.extend(wish.objects.iter().filter(workload).cloned().map(Check::RolledOut));
+    Phase { id: PhaseId::Verify, steps: Vec::new(), gate }
 }
 
+/// What was named goes: a controller's vote first, then the node, then what the API shows of it.
 fn remove(wish: &Wish<'_>, seen: &Observed) -> Phase {
     let named = |id: &&ObjectId| wish.named.remove.iter().any(|name| id.is_called(name));
-    let surplus = match &seen.api {
+    let objects: Vec<_> = match &seen.api {
         Fact::Unknown(_) => Vec::new(),
         Fact::Known(api) => api.surplus.iter().filter(named).cloned().collect(),
     };
-    let gate = surplus.iter().cloned().map(Check::Absent).collect();
-    let steps = if surplus.is_empty() { Vec::new() } else { vec![Step::Delete(surplus)] };
+    let mut steps = Vec::new();
+    let is_named = |node: &str| wish.named.remove.iter().any(|name| node_id(node).is_called(name));
+    for (node, &member) in seen.surplus_nodes.iter().filter(|(node, _)| is_named(node)) {
+        steps.extend(member.then(|| Step::RemoveMember(node.clone())));
+        steps.push(Step::RemoveNode(node.clone()));
+    }
+    let gate = objects.iter().cloned().map(Check::Absent).collect();
+    if !objects.is_empty() {
+        steps.push(Step::Delete(objects));
+    }
     Phase { id: PhaseId::Remove, steps, gate }
+}
+
+/// A node as the API names it.
+pub fn node_id(name: &str) -> ObjectId {
+    ObjectId { api_version: "v1".into(), kind: "Node".into(), namespace: None, name: name.into() }
 }

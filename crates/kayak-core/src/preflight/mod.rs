@@ -53,7 +53,7 @@ pub fn findings(cluster: &Cluster, machine: &Machine) -> Vec<Finding> {
     let mut found = Findings::default();
     rights::judge(machine, &mut found);
     kernel::judge(machine, &mut found);
-    room::judge(machine, &mut found);
+    room::judge(cluster, machine, &mut found);
     network::judge(cluster, &machine.network, &mut found);
     clock::judge(&machine.clock, &mut found);
     other_kubernetes(machine, &mut found);

@@ -50,7 +50,7 @@ pub(super) fn judge(cluster: &Cluster, network: &Network, found: &mut Findings) 
     if wished.egress
         && let Some(interfaces) = found.known("the network interfaces", &network.interfaces)
     {
-        judge_mtu(interfaces, routes.map_or(&[], Vec::as_slice), found);
+        judge_mtu(cluster, interfaces, routes.map_or(&[], Vec::as_slice), found);
     }
     judge_firewall(cluster, network, found);
 }
@@ -102,10 +102,10 @@ fn judge_neighbour(field: &str, range: Ipv4Net, other: &Neighbour, found: &mut F
 }
 
 /// Packets of pods leave by the default route.
-fn judge_mtu(interfaces: &[Interface], routes: &[Route], found: &mut Findings) {
+fn judge_mtu(cluster: &Cluster, interfaces: &[Interface], routes: &[Route], found: &mut Findings) {
     let out = routes.iter().filter(|route| route.range.prefix_len() == 0);
     let out = out.min_by_key(|route| route.metric).and_then(|route| route.interface.as_deref());
-    let least = LEAST_MTU + flannel::OVERHEAD;
+    let least = LEAST_MTU + flannel::overhead(cluster);
     if let Some(interface) = interfaces.iter().find(|interface| Some(interface.name.as_str()) == out)
         && interface.mtu < least
     {

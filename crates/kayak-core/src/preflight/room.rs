@@ -1,21 +1,25 @@
 //! Memory and disk.
 
 use super::{Directory, Findings, Machine, Memory};
+use crate::cluster::{Cluster, Node, Role};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// What a cluster takes before anything of the owner's runs in it.
+/// What a cluster of one node takes before anything of the owner's runs in it.
 const MEMORY: u64 = GIB;
+/// What each further node takes: a controller runs the control plane, too.
+const MEMORY_OF_CONTROLLER: u64 = 512 * MIB;
+const MEMORY_OF_WORKER: u64 = 192 * MIB;
 /// What etcd, logs and containers' own files need to begin with.
 const DISK: u64 = GIB;
 /// Below this the kubelet evicts pods: `evictionHard` in the node's files.
 const EVICTION_BYTES: u64 = 3;
 const EVICTION_INODES: u64 = 2;
 
-pub(super) fn judge(machine: &Machine, found: &mut Findings) {
+pub(super) fn judge(cluster: &Cluster, machine: &Machine, found: &mut Findings) {
     if let Some(memory) = found.known("the memory", &machine.memory) {
-        judge_memory(memory, found);
+        judge_memory(needed(cluster), memory, found);
     }
     let state = found.known("the directory of clusters", &machine.state);
     let cache = found.known("the cache", &machine.cache);
@@ -38,12 +42,25 @@ pub(super) fn judge(machine: &Machine, found: &mut Findings) {
     }
 }
 
-fn judge_memory(memory: &Memory, found: &mut Findings) {
-    if memory.available < MEMORY {
+/// The memory that a cluster takes on this machine.
+fn needed(cluster: &Cluster) -> u64 {
+    let of = |node: &Node| match node.role {
+        Role::Controller => MEMORY_OF_CONTROLLER,
+        Role::Worker => MEMORY_OF_WORKER,
+    };
+    MEMORY + cluster.nodes.iter().skip(1).map(of).sum::<u64>()
+}
+
+fn judge_memory(needed: u64, memory: &Memory, found: &mut Findings) {
+    if memory.available < needed {
         found.error(
             "memory-short",
-            format!("{} MiB of memory are available", memory.available / MIB),
-            "a cluster takes about 1 GiB before anything of yours runs in it",
+            format!(
+                "{} MiB of memory are available, of {} that the cluster takes",
+                memory.available / MIB,
+                needed / MIB
+            ),
+            "it would be short of memory before anything of yours runs in it",
             "end what is not needed, or give the machine more",
         );
     } else if memory.total < 2 * GIB {

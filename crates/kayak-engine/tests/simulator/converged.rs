@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use camino::Utf8Path;
 use kayak_core::assets::{Assets, Content, is_seed};
+use kayak_core::component::etcd::JOINED_FILE;
 use kayak_core::host::KUBELET_PKI;
 use kayak_core::pki::KeyStore;
 use kayak_engine::api::FIELD_MANAGER;
@@ -67,7 +68,7 @@ fn differing(one: &BTreeMap<String, Content>, other: &BTreeMap<String, Content>)
     paths.filter(|path| one.get(*path) != other.get(*path)).cloned().collect()
 }
 
-/// The kubelet's own certificates are its affair, as long as they are there.
+/// The kubelet's own certificates are its affair, as long as they are there, and so are etcd's data.
 fn assert_files(node: &Node, assets: &Assets, context: &str) {
     let wished = assets.node_files(NODE);
     for (path, content) in &wished {
@@ -80,8 +81,8 @@ fn assert_files(node: &Node, assets: &Assets, context: &str) {
         };
         assert!(is_same, "{context}\n`{path}` of the node is not as rendered");
     }
-    let surplus =
-        |path: &&camino::Utf8PathBuf| !wished.contains_key(path.as_str()) && !path.starts_with(KUBELET_PKI);
+    let of_node = |path: &Utf8Path| path.starts_with(KUBELET_PKI) || path == JOINED_FILE;
+    let surplus = |path: &&camino::Utf8PathBuf| !wished.contains_key(path.as_str()) && !of_node(path);
     let surplus: Vec<_> = node.files.keys().filter(surplus).collect();
     assert!(surplus.is_empty(), "{context}\nfiles that nobody wished: {surplus:?}");
 }

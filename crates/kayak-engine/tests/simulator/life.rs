@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
+use kayak_core::component::etcd::{BOOTSTRAP_FILE, JOINED_FILE};
 use kayak_core::form::{CONTROLLER_LABEL, STATIC_SECRETS, TEMPORARY, TEMPORARY_SECRETS};
 use kayak_core::host::{KUBELET_PKI, MANIFEST_DIR};
 use kayak_core::node::{CONFIG_PATH, NodeConfig};
@@ -24,6 +25,7 @@ pub(crate) fn tick(world: &mut World) {
     {
         node.age();
         if node.running.as_ref().unwrap().units_ready {
+            node.begin_etcd();
             node.run_static_pods();
             if node.api_answers() {
                 node.make_namespaces();
@@ -56,6 +58,7 @@ impl Node {
     /// Processes get older, become ready, and end.
     fn age(&mut self) {
         let (etcd, api) = (self.serves("etcd"), self.api_answers());
+        let joined = self.files.contains_key(Utf8Path::new(JOINED_FILE));
         let units_can_run = self.units_can_run();
         let running = self.running.as_mut().unwrap();
         running.age += 1;
@@ -65,10 +68,19 @@ impl Node {
             process.age += 1;
             process.ending = process.ending.map(|ticks| ticks + 1);
             process.ready |= match process.component.as_str() {
-                "etcd" => process.age >= 2,
+                "etcd" => process.age >= 2 && joined,
                 "kube-apiserver" => process.age >= 5 && etcd,
                 _ => process.age >= 3 && api,
             };
+        }
+    }
+
+    /// etcd begins a cluster where that was allowed, and says that it has data from then on.
+    fn begin_etcd(&mut self) {
+        let allowed = self.files.remove(Utf8Path::new(BOOTSTRAP_FILE)).is_some();
+        if allowed {
+            let joined = FileContent::Regular { bytes: Vec::new(), mode: 0o644 };
+            self.files.insert(JOINED_FILE.into(), joined);
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use camino::{Utf8Path, Utf8PathBuf};
 use kayak_core::form::{TEMPORARY, TEMPORARY_SECRETS};
 use kayak_core::host::MANIFEST_DIR;
-use kayak_core::node::{InstanceStatus, Status, UnitStatus};
+use kayak_core::node::{InstanceStatus, MemberStatus, Status, UnitStatus};
 use kayak_engine::driver::{FileContent, NodeSpec};
 
 use crate::objects::{Etcd, Key};
@@ -115,6 +115,7 @@ impl World {
         Some(Status {
             units: units.into(),
             fronts: FRONTED.map(|component| (component.to_owned(), instances(component))).into(),
+            etcd: Some(MemberStatus { healthy: node.serves("etcd"), ..MemberStatus::default() }),
             ..Status::default()
         })
     }
@@ -125,6 +126,7 @@ fn instance(pod: &str, process: &Process) -> InstanceStatus {
         uid: pod.into(),
         pod: pod.into(),
         address: std::net::Ipv4Addr::LOCALHOST.into(),
+        node: None,
         ready: process.serves(),
         because: (!process.serves()).then(|| "it does not answer".into()),
     }

@@ -2,9 +2,10 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
 use kayak_core::assets::KUBECONFIG;
+use kayak_engine::api;
 
 use super::preflight::require_root;
-use crate::context::Context;
+use crate::context::{Context, block_on};
 use crate::error::CommandError;
 
 /// Run the bundle's kubectl as the cluster's administrator
@@ -45,6 +46,13 @@ enum KubectlError {
 
 fn prepare(cx: &Context, cluster: &str, arguments: &[String]) -> Result<Command, CommandError> {
     let mut command = Command::new(cx.kubectl(cluster)?);
-    command.args(arguments).env("KUBECONFIG", cx.dirs.assets(cluster).join(KUBECONFIG));
+    let kubeconfig = cx.dirs.assets(cluster).join(KUBECONFIG);
+    // kubectl says itself what is wrong with a file that cannot be read.
+    if let Ok(text) = std::fs::read_to_string(&kubeconfig)
+        && let Some(context) = block_on(async { Ok(api::detour(&text).await) })?
+    {
+        command.arg(format!("--context={context}"));
+    }
+    command.args(arguments).env("KUBECONFIG", kubeconfig);
     Ok(command)
 }

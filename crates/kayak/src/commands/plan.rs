@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -220,7 +220,7 @@ struct View<'a> {
     /// Assets that were edited by hand, and are kept.
     edited_assets: &'a [String],
     /// What is no longer wished, and stays until it is named.
-    no_longer_wished: &'a [ObjectId],
+    no_longer_wished: BTreeSet<ObjectId>,
 }
 
 #[derive(Serialize)]
@@ -236,10 +236,9 @@ async fn view<'a>(
     diff: bool,
 ) -> Result<View<'a>, CommandError> {
     let seen = &decision.seen;
-    let (mut objects, mut left_alone, mut surplus) = (Vec::new(), Vec::new(), [].as_slice());
+    let (mut objects, mut left_alone) = (Vec::new(), Vec::new());
     if let Fact::Known(api) = &seen.api {
         left_alone.extend(api.edits());
-        surplus = &api.surplus;
         objects.extend(api.objects.iter().filter_map(|(id, object)| match object {
             ObjectSeen::Present { changes, .. } if !changes.is_empty() => Some((id, changes.as_slice())),
             ObjectSeen::Present { .. } | ObjectSeen::Missing => None,
@@ -252,7 +251,7 @@ async fn view<'a>(
         files: if diff { file_diffs(cluster, &decision.plan).await? } else { Vec::new() },
         left_alone,
         edited_assets: &seen.assets.edited,
-        no_longer_wished: surplus,
+        no_longer_wished: seen.surplus(),
     })
 }
 

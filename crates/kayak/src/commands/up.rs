@@ -29,7 +29,7 @@ pub struct UpArgs {
     named: NamedArgs,
 
     /// Do what `plan -o FILE` planned; refused if anything has changed since
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "revert", "remove"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "controllers", "workers", "revert", "remove"])]
     plan: Option<Utf8PathBuf>,
 
     /// Do not ask before removing what `--remove` names

@@ -1,0 +1,95 @@
+//! What nodes' agents tell, followed once a node however many conditions are judged by it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use kayak_core::chain::chain;
+use kayak_core::node::{BINARY, Status};
+use tokio::io::{AsyncBufReadExt as _, BufReader, empty, sink};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::driver::{Driver, ExecIo, NodeId};
+
+/// How long to wait before an agent is followed anew: its stream ends when it is replaced.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// What an agent told last, or why it could not be heard.
+pub(crate) type Told = Result<Arc<Status>, String>;
+
+/// The agents that are followed, until this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Agents(Mutex<Followed>);
+
+#[derive(Debug, Default)]
+struct Followed {
+    told: BTreeMap<NodeId, watch::Receiver<Option<Told>>>,
+    tasks: JoinSet<()>,
+}
+
+impl Agents {
+    /// What a node's agent tells, now and at every change, without end.
+    pub(crate) fn of(&self, driver: &Arc<dyn Driver>, node: NodeId) -> impl Stream<Item = Told> + use<> {
+        let told = {
+            let mut followed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match followed.told.get(&node) {
+                Some(told) => told.clone(),
+                None => {
+                    let (tell, told) = watch::channel(None);
+                    followed.tasks.spawn(follow(Arc::clone(driver), node.clone(), tell));
+                    followed.told.insert(node, told.clone());
+                    told
+                }
+            }
+        };
+        let news = futures::stream::unfold((told, true), |(mut told, first)| async move {
+            // What was told before this one asked is news to it.
+            if !first {
+                told.changed().await.ok()?;
+            }
+            let now = told.borrow_and_update().clone();
+            Some((now, (told, false)))
+        });
+        news.filter_map(std::future::ready)
+    }
+}
+
+/// Follows one agent for ever.
+async fn follow(driver: Arc<dyn Driver>, node: NodeId, tell: watch::Sender<Option<Told>>) {
+    loop {
+        let because = match driver.state(&node).await {
+            Ok(_) => listen(&driver, &node, &tell).await,
+            Err(error) => error.to_string(),
+        };
+        let because = Some(Err(because));
+        tell.send_if_modified(|told| {
+            let news = *told != because;
+            *told = because;
+            news
+        });
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Passes on what one agent tells until it ends, and says why it did.
+async fn listen(driver: &Arc<dyn Driver>, node: &NodeId, tell: &watch::Sender<Option<Told>>) -> String {
+    let (reader, mut writer) = tokio::io::duplex(64 * 1024);
+    let command = [BINARY, "agent-status", "--follow"].map(str::to_owned);
+    let exec = async {
+        let io = ExecIo::Streams { stdin: &mut empty(), stdout: &mut writer, stderr: &mut sink() };
+        let ended = driver.exec(node, &command, io).await;
+        drop(writer);
+        ended.map_or_else(|error| chain(&error), |_| "the agent's status ended".to_owned())
+    };
+    let pass_on = async {
+        let mut lines = BufReader::new(reader).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let status = serde_json::from_str(&line).map(Arc::new);
+            let status = status.map_err(|e| format!("the agent's status cannot be read: {e}"));
+            tell.send_replace(Some(status));
+        }
+    };
+    tokio::join!(exec, pass_on).0
+}
