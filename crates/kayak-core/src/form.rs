@@ -202,12 +202,11 @@ fn priority(component: &Component) -> &'static str {
 }
 
 fn container(component: &Component, form: Form) -> Value {
-    let (command, args) = match &component.instance {
-        Some(instance) => {
-            let wrapper = [format!("{BINARY_DIR}/kayak"), "instance".into()];
-            let wrapper: Vec<_> =
-                wrapper.into_iter().chain(instance.wrapper_flags.clone()).chain(["--".into()]).collect();
-            (wrapper, component.command.clone())
+    let (command, args) = match &component.entry {
+        Some(entry) => {
+            let kayak = [format!("{BINARY_DIR}/kayak"), entry.command.into()];
+            let words = kayak.into_iter().chain(entry.flags.clone()).chain(["--".into()]);
+            (words.collect(), component.command.clone())
         }
         None => (component.command[..1].to_vec(), component.command[1..].to_vec()),
     };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::{Component, Env, HostDir, Instance, Workload, flags, instance_probes};
+use super::{Component, Entry, Env, HostDir, Workload, flags, instance_probes};
 use crate::cluster::{API_PORT, Cluster};
 use crate::instance::PLACEHOLDER;
 use crate::object::to_yaml;
@@ -78,16 +78,14 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
         ],
     );
     Ok(Component {
-        instance: Some(Instance {
-            // Without etcd it would die after 20 s and sleep in a crash loop when etcd is back.
-            wrapper_flags: vec![
-                // A full etcd answers reads, and is mended through the API.
-                format!("--wait={ETCD_URL}/health?exclude=NOSPACE"),
-                format!("--wait-ca={}", file("etcd-ca.crt")),
-                format!("--wait-cert={}", file("etcd-client.crt")),
-                format!("--wait-key={}", file("etcd-client.key")),
-            ],
-        }),
+        // Without etcd it would die after 20 s and sleep in a crash loop when etcd is back.
+        entry: Some(Entry::instance(vec![
+            // A full etcd answers reads, and is mended through the API.
+            format!("--wait={ETCD_URL}/health?exclude=NOSPACE"),
+            format!("--wait-ca={}", file("etcd-ca.crt")),
+            format!("--wait-cert={}", file("etcd-client.crt")),
+            format!("--wait-key={}", file("etcd-client.key")),
+        ])),
         secrets: secrets(keys)?,
         host_dirs: vec![HostDir { name: "audit", path: "/var/log/kubernetes", writable: true }],
         env: vec![Env::Field("POD_UID", "metadata.uid")],

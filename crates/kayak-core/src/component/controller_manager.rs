@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Component, Env, Instance, Workload, elected, instance_probes};
+use super::{Component, Entry, Env, Workload, elected, instance_probes};
 use crate::cluster::Cluster;
 use crate::kubeconfig;
 use crate::pki::{Authority, KeyStore, MissingKey, Secret};
@@ -52,7 +52,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
     let tls = keys.pair("kube-controller-manager-serving")?;
     let ca = keys.pair(Authority::Kubernetes.id())?;
     Ok(Component {
-        instance: Some(Instance::after_api(&file("ca.crt"))),
+        entry: Some(Entry::after_api(&file("ca.crt"))),
         secrets: BTreeMap::from([
             ("kubeconfig", kubeconfig::embedded(cluster.name(), &Cluster::local_api_url(), keys, NAME)?),
             ("tls.crt", Secret::new(tls.certificate.clone())),

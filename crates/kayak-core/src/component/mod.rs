@@ -27,8 +27,8 @@ pub struct Component {
     pub image: String,
     /// Program and flags.
     pub command: Vec<String>,
-    /// Set for those whose instances each bind an address of their own.
-    pub instance: Option<Instance>,
+    /// What of kayak starts it, where it cannot be started as it is.
+    pub entry: Option<Entry>,
     /// How it runs in the cluster.
     pub workload: Workload,
     /// Files it reads that are secret, mounted at [`Component::secret_dir`].
@@ -59,18 +59,25 @@ pub struct Component {
     pub grace: u32,
 }
 
-/// How instances on one node stay apart: see [`crate::instance`].
+/// The command of kayak that is the entry point of a container, and becomes the component.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Instance {
-    /// Flags of `kayak instance` before `--`.
-    pub wrapper_flags: Vec<String>,
+pub struct Entry {
+    /// Which one.
+    pub command: &'static str,
+    /// Its flags, before `--` and the component's own command.
+    pub flags: Vec<String>,
 }
 
-impl Instance {
+impl Entry {
+    /// `kayak instance`: each instance binds an address of its own, see [`crate::instance`].
+    fn instance(flags: Vec<String>) -> Self {
+        Self { command: "instance", flags }
+    }
+
     /// For clients of the API: without one they would end, and sleep in a crash loop when it is there.
     fn after_api(ca_file: &str) -> Self {
         let url = Cluster::local_api_url();
-        Self { wrapper_flags: vec![format!("--wait={url}/readyz"), format!("--wait-ca={ca_file}")] }
+        Self::instance(vec![format!("--wait={url}/readyz"), format!("--wait-ca={ca_file}")])
     }
 }
 
@@ -137,7 +144,7 @@ impl Component {
             name,
             image: image.into(),
             command,
-            instance: None,
+            entry: None,
             workload,
             secrets: BTreeMap::new(),
             config: BTreeMap::new(),
@@ -172,7 +179,7 @@ impl Component {
     /// Whether kayak's own program runs in its container, as entry point or as probe.
     pub fn uses_kayak(&self) -> bool {
         let probed = |probe: &Option<Probe>| matches!(probe, Some(Probe::Exec(command)) if command.first().is_some_and(|c| c.ends_with("/kayak")));
-        self.instance.is_some()
+        self.entry.is_some()
             || [&self.probes.startup, &self.probes.ready, &self.probes.live].into_iter().any(probed)
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Component, Env, Instance, Workload, controller_manager::replicas, elected, instance_probes};
+use super::{Component, Entry, Env, Workload, controller_manager::replicas, elected, instance_probes};
 use crate::cluster::Cluster;
 use crate::kubeconfig;
 use crate::pki::{Authority, KeyStore, MissingKey, Secret};
@@ -19,7 +19,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
     let command = elected(NAME, PORT, &[]);
     let tls = keys.pair("kube-scheduler-serving")?;
     Ok(Component {
-        instance: Some(Instance::after_api(&file("ca.crt"))),
+        entry: Some(Entry::after_api(&file("ca.crt"))),
         secrets: BTreeMap::from([
             ("kubeconfig", kubeconfig::embedded(cluster.name(), &Cluster::local_api_url(), keys, NAME)?),
             ("tls.crt", Secret::new(tls.certificate.clone())),
