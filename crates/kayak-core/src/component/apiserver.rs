@@ -80,8 +80,9 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
     Ok(Component {
         // Without etcd it would die after 20 s and sleep in a crash loop when etcd is back.
         entry: Some(Entry::instance(vec![
-            // A full etcd answers reads, and is mended through the API.
-            format!("--wait={ETCD_URL}/health?exclude=NOSPACE"),
+            // `/health` is well on a learner too, which refuses all that an API server asks; and not on a
+            // full member, which answers reads and is mended through the API.
+            format!("--wait={ETCD_URL}/readyz"),
             format!("--wait-ca={}", file("etcd-ca.crt")),
             format!("--wait-cert={}", file("etcd-client.crt")),
             format!("--wait-key={}", file("etcd-client.key")),
