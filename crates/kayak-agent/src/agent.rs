@@ -15,7 +15,7 @@ use crate::content::{self, Contents};
 use crate::part::Part;
 use crate::status::{Board, StatusError};
 use crate::supervise::Supervisor;
-use crate::{address, approver, front, kubelet_certificate, leases, pod_network, prepare, status};
+use crate::{address, approver, etcd, front, kubelet_certificate, leases, pod_network, prepare, status};
 
 const OPEN_FILES: u64 = 65_536;
 const SUBJECT: &str = "configuration";
@@ -190,9 +190,13 @@ impl Parts {
         });
         let kubeconfig = held(&config.kubeconfig);
         self.controller.ensure((config.clone(), kubeconfig), |(config, _), tasks| {
-            if config.controller.is_some() {
+            if let Some(controller) = &config.controller {
+                let watch = etcd::Watch::new(&config.name, &controller.etcd);
+                tasks.spawn(etcd::watch(watch, board.clone()));
                 tasks.spawn(approver::run(config.kubeconfig.clone(), board.clone()));
                 tasks.spawn(leases::run(config.kubeconfig.clone(), config.name.clone(), board.clone()));
+            } else {
+                board.etcd(None);
             }
         });
         // Units would take another address, or end.

@@ -2,9 +2,7 @@
 //! what the component cannot start without, and becomes the component.
 
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +10,8 @@ use kayak_core::chain::chain;
 use kayak_core::instance::{PLACEHOLDER, address};
 use rustls_pki_types::ServerName;
 
+pub use crate::exec::ExecError;
+use crate::exec::exec;
 use crate::https;
 use crate::tls::{Identity, TlsError, client_config};
 
@@ -60,31 +60,19 @@ pub enum InstanceError {
     /// Certificates cannot be had.
     #[error("failed to prepare the connection to what must answer first")]
     Tls(#[source] TlsError),
-    /// There is nothing to become.
-    #[error("there is no command to run")]
-    NoCommand,
-    /// The program cannot be run.
-    #[error("failed to run `{program}`")]
-    Exec {
-        /// The program.
-        program: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    /// The component cannot be run.
+    #[error(transparent)]
+    Exec(ExecError),
 }
 
 /// Becomes the component; returns only if that fails.
 pub fn run(options: &Options) -> Result<std::convert::Infallible, InstanceError> {
     let own = own_address().map_err(InstanceError::Address)?;
     let command = fill_in(&options.command, own);
-    let (program, arguments) = command.split_first().ok_or(InstanceError::NoCommand)?;
     if let Some(awaited) = &options.wait {
         wait_for(awaited)?;
     }
-    let source = Command::new(program).args(arguments).exec();
-    let program = program.clone();
-    Err(InstanceError::Exec { program, source })
+    Err(InstanceError::Exec(exec(&command)))
 }
 
 /// Returns the address of the instance this process belongs to.

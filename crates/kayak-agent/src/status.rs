@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use kayak_core::node::{InstanceStatus, STATUS_SOCKET, Status, UnitStatus};
+use kayak_core::node::{InstanceStatus, MemberStatus, STATUS_SOCKET, Status, UnitStatus};
 use tokio::io::{AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -140,8 +140,28 @@ impl Board {
         });
     }
 
+    /// States how the node's etcd member is; nothing where there is none to be.
+    pub(crate) fn etcd(&self, member: Option<MemberStatus>) {
+        self.change(|state| {
+            let before = state.status.etcd.as_ref().and_then(|member| member.because.as_deref());
+            if let Some(member) = &member
+                && (state.status.etcd.is_none() || before != member.because.as_deref())
+            {
+                let because = member.because.as_deref().unwrap_or("it is well");
+                tracing::info!(healthy = member.healthy, "the node's etcd member: {because}");
+            }
+            state.status.etcd = member;
+        });
+    }
+
     pub(crate) fn pod_cidrs(&self, ranges: &[IpNet]) {
         self.change(|state| state.status.pod_cidrs = ranges.to_vec());
+    }
+
+    /// Returns the status as it is now.
+    #[cfg(test)]
+    pub(crate) fn seen(&self) -> Status {
+        self.state.borrow().status.clone()
     }
 
     /// Waits until the status is as wished.

@@ -318,6 +318,9 @@ fn mounts(component: &Component) -> Vec<Value> {
         }
         mounts.push(mount);
     }
+    for file in &component.host_files {
+        mounts.push(json!({ "name": file.name, "mountPath": file.path, "readOnly": true }));
+    }
     mounts
 }
 
@@ -342,5 +345,6 @@ fn volumes(component: &Component, form: Form) -> Vec<Value> {
             .push(json!({ "name": "config", "configMap": { "name": component.name, "defaultMode": 0o444 } }));
     }
     volumes.extend(component.host_dirs.iter().map(|d| host_path(d.name, d.path, "DirectoryOrCreate")));
+    volumes.extend(component.host_files.iter().map(|f| host_path(f.name, f.path, "File")));
     volumes
 }

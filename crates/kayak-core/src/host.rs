@@ -74,6 +74,7 @@ pub fn files(
     files.insert(AGENT_KUBECONFIG.into(), text(agent.expose().to_owned()));
     if node.role == Role::Controller {
         files.insert(CLUSTER_CONFIG.into(), text(cluster.source.clone()));
+        files.insert(etcd::MEMBERS_FILE.into(), text(etcd::members_file(cluster)));
         let etcd = component::member(cluster, node, keys)?;
         files.insert(format!("{MANIFEST_DIR}/{}.yaml", etcd.name), text(to_yaml(&static_pod(&etcd))));
         for (name, content) in &etcd.secrets {

@@ -217,7 +217,8 @@ pub struct MemberStatus {
     pub raft_applied_index: u64,
     /// Bytes of its database.
     pub db_size: u64,
-    /// All members that it knows of.
+    /// All members that it knows of; for a learner, those that one with a vote knows of. Empty while they
+    /// cannot be asked for.
     pub members: Vec<Member>,
 }
 

@@ -89,6 +89,19 @@ fn what_was_written_is_read_back() {
     assert!(read == rendered);
 }
 
+/// A changed static pod is started anew.
+#[test]
+fn etcds_pod_stays_the_same_when_the_cluster_grows() {
+    let (one, three) = (assets(""), assets("controllers: 3\nworkers: 1\n"));
+    let pod = "nodes/controller-0/etc/kubernetes/manifests/etcd.yaml";
+    assert_eq!(text(&one.files[pod]), text(&three.files[pod]));
+    let members =
+        |assets: &Assets| text(&assets.files["nodes/controller-0/etc/kubernetes/etcd/members.json"]);
+    assert_ne!(members(&one), members(&three));
+    let on_worker = |path: &&String| path.starts_with("nodes/worker-0/") && path.contains("etcd");
+    assert_eq!(three.files.keys().find(on_worker), None);
+}
+
 #[test]
 fn private_keys_lie_in_private_files_only() {
     let rendered = assets("");

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Component, HostDir, Probe, Probes, Workload, flags};
+use super::{Component, Entry, HostDir, HostFile, Probe, Probes, Workload, flags};
 use crate::cluster::{Cluster, Node};
 use crate::node::BINARY_DIR;
 use crate::pki::{Authority, KeyStore, MissingKey, Secret};
@@ -15,21 +15,36 @@ pub const CLIENT_PORT: u16 = 2379;
 /// The port for other members.
 pub const PEER_PORT: u16 = 2380;
 /// Where a member keeps its data on the node.
-const DATA_DIR: &str = "/var/lib/etcd";
+pub const DATA_DIR: &str = "/var/lib/etcd";
 /// Allows a member without data to begin a new cluster; taken away once there are data.
 pub const BOOTSTRAP_FILE: &str = "/var/lib/etcd/bootstrap";
 /// Says that a member has begun or joined a cluster here.
 pub const JOINED_FILE: &str = "/var/lib/etcd/joined";
-/// The controllers whose members one that joins may ask: a JSON object, node name to address.
+/// The controllers whose members one that joins may ask: a JSON object, node name to address. It is no
+/// part of the pod, which would start anew whenever the cluster grows.
 pub const MEMBERS_FILE: &str = "/etc/kubernetes/etcd/members.json";
+/// The directory of that file: a file that is replaced would stay the old one in a container.
+const MEMBERS_DIR: &str = "/etc/kubernetes/etcd";
+/// Members that may learn at a time, as etcd calls it; the next one has to wait.
+pub const MAX_LEARNERS: usize = 2;
+
+/// Where other members find the one of this node. Peers know each other by name, through the hosts file
+/// that the agents write, so that every address may change at once.
+pub fn peer_url(node: &str) -> String {
+    format!("https://{node}:{PEER_PORT}")
+}
+
+/// The content of [`MEMBERS_FILE`].
+pub fn members_file(cluster: &Cluster) -> String {
+    let members: BTreeMap<_, _> = cluster.controllers().map(|node| (&node.name, node.address)).collect();
+    // A map of texts and addresses cannot fail to serialise.
+    serde_json::to_string_pretty(&members).unwrap_or_default()
+}
 
 /// States the member of one controller.
 pub fn component(cluster: &Cluster, node: &Node, keys: &KeyStore) -> Result<Component, MissingKey> {
     let dir = Component::secret_dir(NAME);
     let file = |name: &str| format!("{dir}/{name}");
-    // Peers know each other by name, through the hosts file that the agents write, so that every
-    // address may change at once.
-    let peer_url = format!("https://{}:{PEER_PORT}", node.name);
     let command = flags(
         NAME,
         &[
@@ -41,10 +56,9 @@ pub fn component(cluster: &Cluster, node: &Node, keys: &KeyStore) -> Result<Comp
             ),
             ("advertise-client-urls", &format!("https://{}:{CLIENT_PORT}", node.name)),
             ("listen-peer-urls", &format!("https://{}:{PEER_PORT}", node.address)),
-            ("initial-advertise-peer-urls", &peer_url),
-            ("initial-cluster", &format!("{}={peer_url}", node.name)),
+            // Of which cluster it becomes a member, and how, is found out by `kayak member`.
+            ("initial-advertise-peer-urls", &peer_url(&node.name)),
             ("initial-cluster-token", cluster.name()),
-            ("initial-cluster-state", "new"),
             ("trusted-ca-file", &file("ca.crt")),
             ("cert-file", &file("server.crt")),
             ("key-file", &file("server.key")),
@@ -59,7 +73,7 @@ pub fn component(cluster: &Cluster, node: &Node, keys: &KeyStore) -> Result<Comp
             ("max-wals", "2"),
             ("max-snapshots", "2"),
             ("quota-backend-bytes", "2147483648"),
-            ("max-learners", "2"),
+            ("max-learners", &MAX_LEARNERS.to_string()),
             // Refuse to serve a data directory that a power cut damaged, rather than diverge.
             ("feature-gates", "InitialCorruptCheck=true"),
         ],
@@ -84,6 +98,12 @@ pub fn component(cluster: &Cluster, node: &Node, keys: &KeyStore) -> Result<Comp
     let client = pair("etcd-health-client")?;
     let public = |text: &str| Secret::new(text.to_owned());
     Ok(Component {
+        entry: Some(Entry::member(vec![
+            format!("--name={}", node.name),
+            format!("--ca={}", file("ca.crt")),
+            format!("--cert={}", file("health-client.crt")),
+            format!("--key={}", file("health-client.key")),
+        ])),
         secrets: BTreeMap::from([
             ("ca.crt", public(keys.ca(Authority::Etcd)?)),
             ("server.crt", public(&server.certificate)),
@@ -93,7 +113,12 @@ pub fn component(cluster: &Cluster, node: &Node, keys: &KeyStore) -> Result<Comp
             ("health-client.crt", public(&client.certificate)),
             ("health-client.key", client.key.clone()),
         ]),
-        host_dirs: vec![HostDir { name: "data", path: DATA_DIR, writable: true }],
+        host_dirs: vec![
+            HostDir { name: "data", path: DATA_DIR, writable: true },
+            HostDir { name: "members", path: MEMBERS_DIR, writable: false },
+        ],
+        // The kubelet would give it a copy, made when the container starts.
+        host_files: vec![HostFile { name: "hosts", path: "/etc/hosts" }],
         probes: Probes { startup: probe("/livez"), ready: None, live: probe("/livez") },
         cpu: 100,
         memory: 100,

@@ -37,6 +37,8 @@ pub struct Component {
     pub config: BTreeMap<&'static str, String>,
     /// Directories of the node it needs.
     pub host_dirs: Vec<HostDir>,
+    /// Files of the node that it reads as they are now; what it has of its own in their place is not seen.
+    pub host_files: Vec<HostFile>,
     /// Environment.
     pub env: Vec<Env>,
     /// What kubelet asks it.
@@ -79,6 +81,11 @@ impl Entry {
         let url = Cluster::local_api_url();
         Self::instance(vec![format!("--wait={url}/readyz"), format!("--wait-ca={ca_file}")])
     }
+
+    /// `kayak member`: begins or joins a cluster before etcd starts.
+    fn member(flags: Vec<String>) -> Self {
+        Self { command: "member", flags }
+    }
 }
 
 /// How a component runs in the cluster.
@@ -105,6 +112,15 @@ pub struct HostDir {
     pub path: &'static str,
     /// Whether it may write there.
     pub writable: bool,
+}
+
+/// A file of the node inside a component, which may read it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HostFile {
+    /// The volume's name.
+    pub name: &'static str,
+    /// Path on the node and in the container alike.
+    pub path: &'static str,
 }
 
 /// An environment variable.
@@ -149,6 +165,7 @@ impl Component {
             secrets: BTreeMap::new(),
             config: BTreeMap::new(),
             host_dirs: Vec::new(),
+            host_files: Vec::new(),
             env: Vec::new(),
             probes: Probes::default(),
             cpu: 50,

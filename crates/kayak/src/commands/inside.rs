@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
-use kayak_agent::{agent, init, instance, pods, probe, sockets, status};
+use kayak_agent::{agent, init, instance, member, pods, probe, sockets, status};
 use kayak_core::node::CONFIG_PATH;
 use kayak_core::pods::PodRow;
 use kayak_core::sockets::SocketRow;
@@ -29,6 +29,9 @@ pub enum InsideCommand {
     /// Start a component on its instance address
     #[command(hide = true)]
     Instance(InstanceArgs),
+    /// Start etcd as a member of the cluster
+    #[command(hide = true)]
+    Member(MemberArgs),
     /// Ask a component how it is
     #[command(hide = true)]
     Probe(ProbeArgs),
@@ -71,6 +74,25 @@ pub struct InstanceArgs {
 }
 
 #[derive(clap::Args)]
+pub struct MemberArgs {
+    /// The node's name, also the member's
+    #[arg(long)]
+    name: String,
+    /// The CA that signed other members' certificates
+    #[arg(long, value_name = "FILE")]
+    ca: PathBuf,
+    /// The client certificate to show to them
+    #[arg(long, value_name = "FILE")]
+    cert: PathBuf,
+    /// The client certificate's key
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// etcd and its flags
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+#[derive(clap::Args)]
 pub struct ProbeArgs {
     /// The address, if not the instance's own
     #[arg(long)]
@@ -100,6 +122,7 @@ pub fn run(cx: &Context, command: InsideCommand) -> Result<ExitCode, CommandErro
         InsideCommand::Init => init::run(&["agent".into()])?,
         InsideCommand::Agent => agent::run(CONFIG_PATH.as_ref())?,
         InsideCommand::Instance(args) => match instance::run(&args.into())? {},
+        InsideCommand::Member(args) => member::run(&args.into())?,
         InsideCommand::Probe(args) => probe::run(&args.into())?,
         InsideCommand::Pods { tail } => {
             let rows = block_on(async { Ok(pods::list(tail).await?) })?;
@@ -180,6 +203,18 @@ impl From<InstanceArgs> for instance::Options {
         let identity = args.wait_cert.zip(args.wait_key).map(|(cert, key)| probe::Identity { cert, key });
         let wait = args.wait.zip(args.wait_ca).map(|(url, ca)| instance::Awaited { url, ca, identity });
         Self { wait, command: args.command }
+    }
+}
+
+impl From<MemberArgs> for member::Options {
+    fn from(args: MemberArgs) -> Self {
+        Self {
+            name: args.name,
+            place: member::Place::of_node(),
+            ca: args.ca,
+            identity: member::Identity { cert: args.cert, key: args.key },
+            command: args.command,
+        }
     }
 }
 
