@@ -74,8 +74,9 @@ pub fn component(cluster: &Cluster, node: &Node, keys: &KeyStore) -> Result<Comp
             ("max-snapshots", "2"),
             ("quota-backend-bytes", "2147483648"),
             ("max-learners", &MAX_LEARNERS.to_string()),
-            // Refuse to serve a data directory that a power cut damaged, rather than diverge.
-            ("feature-gates", "InitialCorruptCheck=true"),
+            // Members compare what they hold while they run. To compare before serving (InitialCorruptCheck)
+            // makes members that start together wait for each other, up to 7 s for each.
+            ("feature-gates", "CompactHashCheck=true"),
         ],
     );
     // Whether this member lives, not whether it has a quorum or room left: a restart gives neither.
