@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kayak_core::chain::chain;
+use kayak_core::component::apiserver;
 use kayak_core::node::{Front, NodeConfig};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::content::{self, Contents};
+use crate::controllers::{self, Controllers};
 use crate::part::Part;
 use crate::status::{Board, StatusError};
 use crate::supervise::Supervisor;
@@ -149,6 +151,9 @@ async fn change(watch: &content::Watch, files: &[String], held: &Contents) -> Re
 /// What the agent consists of. A part whose input stays the same goes on when the rest changes.
 struct Parts {
     board: Board,
+    /// Where other nodes' API servers are: fronts go on when that changes.
+    controllers: Controllers,
+    learning: Part<(String, Option<String>)>,
     fronts: Part<Vec<Front>>,
     address: Part<(IpAddr, Option<String>)>,
     pod_network: Part<(NodeConfig, Option<String>)>,
@@ -162,6 +167,8 @@ impl Parts {
     fn new(board: &Board) -> Self {
         Self {
             board: board.clone(),
+            controllers: Controllers::kept(controllers::PATH.as_ref(), board),
+            learning: Part::new(),
             fronts: Part::new(),
             address: Part::new(),
             pod_network: Part::new(),
@@ -176,7 +183,9 @@ impl Parts {
         let board = &self.board;
         let held = |file: &String| held.get(file).cloned().flatten();
         // Before anything else: from here on a client of the API waits instead of being refused.
-        self.fronts.ensure(config.fronts.clone(), |fronts, tasks| front::start(fronts, board, tasks));
+        self.controllers.configure(config);
+        let controllers = self.controllers.subscribe();
+        self.fronts.ensure(fronts(config), |fronts, tasks| front::start(fronts, &controllers, board, tasks));
         prepare(config, board).await;
         self.address.ensure((config.address, config.interface.clone()), |(address, link), tasks| {
             tasks.spawn(watch_address(*address, link.clone(), board.clone()));
@@ -189,6 +198,9 @@ impl Parts {
             tasks.spawn(kubelet_certificate::run(board.clone()));
         });
         let kubeconfig = held(&config.kubeconfig);
+        self.learning.ensure((config.kubeconfig.clone(), kubeconfig.clone()), |(path, _), tasks| {
+            tasks.spawn(controllers::run(path.clone(), self.controllers.clone()));
+        });
         self.controller.ensure((config.clone(), kubeconfig), |(config, _), tasks| {
             if let Some(controller) = &config.controller {
                 let watch = etcd::Watch::new(&config.name, &controller.etcd);
@@ -206,6 +218,15 @@ impl Parts {
         self.units.apply(&config.units).await;
         std::future::pending().await
     }
+}
+
+/// What the fronts are started for: not the other controllers, which they are told of while they run.
+fn fronts(config: &NodeConfig) -> Vec<Front> {
+    let mut fronts = config.fronts.clone();
+    for front in fronts.iter_mut().filter(|front| front.component == apiserver::NAME) {
+        front.peers.clear();
+    }
+    fronts
 }
 
 async fn watch_address(address: IpAddr, link: Option<String>, board: Board) {

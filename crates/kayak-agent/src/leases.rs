@@ -68,10 +68,11 @@ fn api_is_ready(fronts: &Fronts) -> bool {
     fronts.get(apiserver::NAME).is_some_and(|instances| instances.iter().any(|instance| instance.ready))
 }
 
-/// What a look depends on: API servers that are ready, and instances that run.
+/// What a look depends on: this node's API servers that are ready, and its instances that run.
 fn instances(fronts: &Fronts) -> BTreeSet<String> {
     let counts = |component: &str, instance: &InstanceStatus| {
-        ELECTED.contains(&component) || (component == apiserver::NAME && instance.ready)
+        let here = instance.node.is_none();
+        here && (ELECTED.contains(&component) || (component == apiserver::NAME && instance.ready))
     };
     let all = fronts.iter().flat_map(|(component, instances)| instances.iter().map(move |i| (component, i)));
     all.filter(|(component, instance)| counts(component, instance)).map(|(_, i)| i.uid.clone()).collect()
@@ -164,6 +165,7 @@ mod tests {
             node: None,
             pod: uid.into(),
             address: [127, 64, 0, 1].into(),
+            node: None,
             ready,
             because: None,
         };
@@ -182,5 +184,9 @@ mod tests {
         assert_ne!(second, third);
         fronts.insert("kube-scheduler".to_owned(), vec![instance("scheduler", true)]);
         assert_eq!(third, instances(&fronts));
+        let elsewhere = InstanceStatus { node: Some("cp-2".into()), ..instance("elsewhere", true) };
+        fronts.insert(apiserver::NAME.to_owned(), vec![instance("api", false), elsewhere]);
+        assert!(api_is_ready(&fronts), "the API can be asked");
+        assert!(third.is_superset(&instances(&fronts)), "but nothing has come to this node");
     }
 }

@@ -7,6 +7,7 @@ mod appearance;
 mod approver;
 mod cluster;
 mod content;
+mod controllers;
 mod descriptor;
 mod etcd;
 mod exec;

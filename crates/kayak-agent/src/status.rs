@@ -43,12 +43,12 @@ pub enum StatusError {
 }
 
 /// Where all parts of the agent write down what they see.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Board {
     state: Arc<watch::Sender<State>>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     status: Status,
     /// The subjects of `status.troubles`, in the same order.

@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
 use kayak_core::cluster::Cluster;
 use kayak_core::form::TEMPORARY;
-use kayak_core::node::Status;
+use kayak_core::node::{InstanceStatus, Status};
 use kayak_core::object::{Object, ObjectId};
 use kayak_core::plan::{Check, is_control_plane, node_id, temporary_mirrors};
 use kube::api::DynamicObject;
@@ -168,7 +168,9 @@ fn units_ready(status: &Status) -> Verdict {
 
 fn self_hosted(status: &Status, component: &str) -> Verdict {
     let instances = status.fronts.get(component).map(Vec::as_slice).unwrap_or_default();
-    let own = instances.iter().find(|instance| !instance.pod.starts_with(TEMPORARY));
+    // What stands behind other nodes' fronts is those nodes' to tell.
+    let here = |instance: &&InstanceStatus| instance.node.is_none();
+    let own = instances.iter().filter(here).find(|instance| !instance.pod.starts_with(TEMPORARY));
     match own {
         Some(instance) if instance.ready => Verdict::Holds,
         Some(instance) => Verdict::NotYet(format!("{} runs but does not answer yet", instance.pod)),
@@ -195,7 +197,7 @@ fn temporary_gone(status: &Status) -> Verdict {
         .fronts
         .values()
         .flatten()
-        .filter(|instance| instance.pod.starts_with(TEMPORARY))
+        .filter(|instance| instance.node.is_none() && instance.pod.starts_with(TEMPORARY))
         .map(|instance| instance.pod.as_str())
         .collect();
     if left.is_empty() { Verdict::Holds } else { Verdict::NotYet(format!("{} still runs", left.join(", "))) }
@@ -261,4 +263,29 @@ fn changes<'a>(
         Err(error) => Some(Verdict::NotYet(format!("the API does not tell: {error}"))),
     });
     verdicts.filter_map(std::future::ready).boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_behind_another_nodes_front_is_not_this_nodes() {
+        let instance = |pod: &str, node: Option<&str>| InstanceStatus {
+            uid: "uid".into(),
+            pod: pod.into(),
+            address: std::net::Ipv4Addr::LOCALHOST.into(),
+            node: node.map(str::to_owned),
+            ready: true,
+            because: None,
+        };
+        let judge = |instances: Vec<InstanceStatus>| {
+            let status = Status { fronts: [("api".to_owned(), instances)].into(), ..Status::default() };
+            (self_hosted(&status, "api") == Verdict::Holds, temporary_gone(&status) == Verdict::Holds)
+        };
+        let temporary = format!("{TEMPORARY}api");
+        assert_eq!(judge(vec![instance("", Some("other"))]), (false, true));
+        assert_eq!(judge(vec![instance(&temporary, Some("other")), instance("api", None)]), (true, true));
+        assert_eq!(judge(vec![instance(&temporary, None), instance("", Some("other"))]), (false, false));
+    }
 }

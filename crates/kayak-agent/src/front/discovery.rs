@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use kayak_core::chain::chain;
 use kayak_core::node::CRI_SOCKET;
@@ -31,11 +31,19 @@ const RETRY: Duration = Duration::from_millis(200);
 pub(super) struct Found {
     pub(super) uid: String,
     pub(super) pod: String,
+    /// When its container was made, in nanoseconds since 1970.
+    pub(super) created_at: i64,
 }
 
 impl Found {
     pub(super) fn address(&self) -> IpAddr {
         IpAddr::V4(kayak_core::instance::address(&self.uid))
+    }
+
+    /// How long it has been running, as far as the machine's clock can be trusted.
+    pub(super) fn age(&self, now: SystemTime) -> Duration {
+        let created = SystemTime::UNIX_EPOCH + Duration::from_nanos(self.created_at.try_into().unwrap_or(0));
+        now.duration_since(created).unwrap_or_default()
     }
 }
 
@@ -137,13 +145,14 @@ fn by_component(components: &[String], containers: &[Container]) -> ByComponent 
         let instances = label(CONTAINER_NAME).and_then(|name| found.get_mut(&name));
         if let (Some(instances), Some(uid)) = (instances, label(POD_UID)) {
             let pod = label(POD_NAME).unwrap_or_default();
-            instances.push(Found { uid, pod });
+            instances.push(Found { uid, pod, created_at: container.created_at });
         }
     }
     for instances in found.values_mut() {
-        // A pod may have more than one running container of a name while one is replaced.
-        instances.sort();
-        instances.dedup();
+        // A pod may have more than one running container of a name while one is replaced: the newest.
+        instances.sort_by(|a, b| b.cmp(a));
+        instances.dedup_by(|older, newer| older.uid == newer.uid);
+        instances.reverse();
     }
     found
 }
@@ -154,23 +163,36 @@ mod tests {
 
     #[test]
     fn instances_are_found_by_their_labels() {
-        let container = |name: &str, uid: &str| Container {
+        let container = |name: &str, uid: &str, created_at| Container {
+            created_at,
             labels: [(CONTAINER_NAME, name), (POD_UID, uid), (POD_NAME, "pod")]
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .into(),
             ..Container::default()
         };
         let containers = [
-            container("kube-apiserver", "2"),
-            container("etcd", "3"),
-            container("kube-apiserver", "1"),
-            container("kube-apiserver", "1"),
+            container("kube-apiserver", "2", 9),
+            container("etcd", "3", 1),
+            container("kube-apiserver", "1", 7),
+            container("kube-apiserver", "1", 8),
+            container("kube-apiserver", "1", 6),
         ];
         let components = ["kube-apiserver", "kube-scheduler"].map(str::to_owned);
         let found = by_component(&components, &containers);
-        let uids: Vec<_> = found["kube-apiserver"].iter().map(|f| &f.uid).collect();
-        assert_eq!(uids, ["1", "2"]);
+        let instances: Vec<_> =
+            found["kube-apiserver"].iter().map(|found| (found.uid.as_str(), found.created_at)).collect();
+        assert_eq!(instances, [("1", 8), ("2", 9)]);
         assert_eq!(found["kube-scheduler"], []);
         assert_eq!(found.len(), 2);
+    }
+
+    #[test]
+    fn a_container_of_the_future_has_just_started() {
+        let age = |created_at, now| {
+            let found = Found { uid: "1".into(), pod: "pod".into(), created_at };
+            found.age(SystemTime::UNIX_EPOCH + Duration::from_secs(now)).as_secs()
+        };
+        assert_eq!(age(3_000_000_000, 10), 7);
+        assert_eq!(age(30_000_000_000, 10), 0);
     }
 }

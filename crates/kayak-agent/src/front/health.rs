@@ -1,11 +1,55 @@
-//! What an instance's answers say about it: pure, so that time can be made up.
+//! How instances are asked, and what their answers say: pure, so that time can be made up.
 
 use std::time::{Duration, Instant};
 
-/// An instance that gave no answer for as long is taken for dead.
-const DEAD_AFTER: Duration = Duration::from_secs(2);
-const EAGER: Duration = Duration::from_millis(100);
-const STEADY: Duration = Duration::from_millis(500);
+/// How an instance is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    /// The pause after it was ready.
+    steady: Duration,
+    /// The pause after it was not.
+    eager: Duration,
+    /// After how long of not being ready it is asked as seldom as a ready one.
+    tires: Duration,
+    /// A ready one that takes longer to answer gets no new connections until it does.
+    pub(super) doubt: Duration,
+    /// An answer that takes longer is none.
+    pub(super) patience: Duration,
+    /// The same for one that is dead already: nothing depends on it.
+    long_patience: Duration,
+    /// Who gave no answer for as long is taken for dead.
+    dead_after: Duration,
+    /// Whether it is a front, behind which more than one instance may stand, and which holds us while
+    /// none of them is ready.
+    pub(super) is_front: bool,
+}
+
+/// An instance of this node. The runtime tells when it ends, so that it only hangs if it is silent.
+pub(super) const HERE: Manner = Manner {
+    steady: Duration::from_millis(500),
+    eager: Duration::from_millis(100),
+    tires: Duration::MAX,
+    doubt: Duration::from_secs(1),
+    patience: Duration::from_secs(1),
+    long_patience: Duration::from_secs(1),
+    dead_after: Duration::from_secs(2),
+    is_front: false,
+};
+
+/// The front of another node. Of a machine that is killed nothing is heard any more, and within 2 s of
+/// its last answer its clients must be elsewhere: after `steady` it is asked, after `doubt` left, after
+/// `patience` given up. All nodes ask all controllers, so that it must not be more often.
+pub(super) const PEER: Manner = Manner {
+    steady: Duration::from_millis(800),
+    eager: Duration::from_millis(200),
+    tires: Duration::from_secs(10),
+    doubt: Duration::from_millis(800),
+    patience: Duration::from_millis(1150),
+    // Longer than one lost packet of a handshake costs.
+    long_patience: Duration::from_secs(3),
+    dead_after: Duration::from_millis(1150),
+    is_front: true,
+};
 
 /// How one probe ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,35 +72,43 @@ pub(super) struct Verdict {
     pub(super) close: bool,
     /// When to probe again.
     pub(super) pause: Duration,
+    /// How long that may then take.
+    pub(super) patience: Duration,
 }
 
 /// What is remembered of an instance between probes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Health {
+    manner: Manner,
     silent_since: Option<Instant>,
+    unready_since: Option<Instant>,
 }
 
 impl Health {
+    pub(super) fn new(manner: Manner) -> Self {
+        Self { manner, silent_since: None, unready_since: None }
+    }
+
     /// Takes in the answer to a probe that was sent at `asked` and is judged at `now`.
     pub(super) fn judge(&mut self, answer: Answer, asked: Instant, now: Instant) -> Verdict {
-        match answer {
+        let Manner { steady, eager, tires, patience, long_patience, dead_after, .. } = self.manner;
+        let (because, is_silent) = match answer {
             Answer::Ready => {
-                self.silent_since = None;
-                Verdict { because: None, close: false, pause: STEADY }
+                *self = Self::new(self.manner);
+                return Verdict { because: None, close: false, pause: steady, patience };
             }
-            Answer::NotReady(because) => {
-                self.silent_since = None;
-                Verdict { because: Some(because), close: false, pause: EAGER }
-            }
-            Answer::None(because) => {
-                let since = *self.silent_since.get_or_insert(asked);
-                Verdict {
-                    because: Some(because),
-                    close: now.duration_since(since) >= DEAD_AFTER,
-                    pause: EAGER,
-                }
-            }
+            Answer::NotReady(because) => (Some(because), false),
+            Answer::None(because) => (Some(because), true),
+        };
+        let unready_since = *self.unready_since.get_or_insert(asked);
+        let pause = if now.duration_since(unready_since) < tires { eager } else { steady };
+        if !is_silent {
+            self.silent_since = None;
+            return Verdict { because, close: false, pause, patience };
         }
+        let since = *self.silent_since.get_or_insert(asked);
+        let close = now.duration_since(since) >= dead_after;
+        Verdict { because, close, pause, patience: if close { long_patience } else { patience } }
     }
 }
 
@@ -64,30 +116,80 @@ impl Health {
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_silence_for_a_while_closes_connections() {
+    /// Asked, judged, answer → ready, close, next pause in ms.
+    type Row = (u64, u64, Answer, (bool, bool, u128));
+
+    fn none() -> Answer {
+        Answer::None("timed out".into())
+    }
+
+    fn leaving() -> Answer {
+        Answer::NotReady("500".into())
+    }
+
+    fn judge(manner: Manner, rows: &[Row]) {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
-        let none = || Answer::None("timed out".into());
-        let leaving = || Answer::NotReady("500".into());
-        let mut health = Health::default();
-        // (asked, judged, answer) → (ready, close, next pause in ms)
-        let rows = [
-            (0, 10, Answer::Ready, (true, false, 500)),
-            (510, 520, leaving(), (false, false, 100)),
-            (9000, 9010, leaving(), (false, false, 100)),
-            (9110, 10110, none(), (false, false, 100)),
-            (10210, 11000, leaving(), (false, false, 100)),
-            (11100, 12100, none(), (false, false, 100)),
-            (12200, 13200, none(), (false, true, 100)),
-            (13300, 13310, Answer::Ready, (true, false, 500)),
-            (13810, 14810, none(), (false, false, 100)),
-        ];
+        let mut health = Health::new(manner);
         for (asked, judged, answer, expected) in rows {
-            let verdict = health.judge(answer, at(asked), at(judged));
+            let verdict = health.judge(answer.clone(), at(*asked), at(*judged));
             let ready = verdict.because.is_none();
             let pause = verdict.pause.as_millis();
-            assert_eq!((ready, verdict.close, pause), expected, "at {judged}");
+            assert_eq!((ready, verdict.close, pause), *expected, "at {judged}");
         }
+    }
+
+    #[test]
+    fn only_silence_for_a_while_closes_connections() {
+        judge(
+            HERE,
+            &[
+                (0, 10, Answer::Ready, (true, false, 500)),
+                (510, 520, leaving(), (false, false, 100)),
+                (9000, 9010, leaving(), (false, false, 100)),
+                (9110, 10110, none(), (false, false, 100)),
+                (10210, 11000, leaving(), (false, false, 100)),
+                (11100, 12100, none(), (false, false, 100)),
+                (12200, 13200, none(), (false, true, 100)),
+                (13300, 13310, Answer::Ready, (true, false, 500)),
+                (13810, 14810, none(), (false, false, 100)),
+            ],
+        );
+    }
+
+    #[test]
+    fn another_node_that_is_silent_is_given_up_at_once_and_then_asked_less_and_less() {
+        judge(
+            PEER,
+            &[
+                (0, 10, Answer::Ready, (true, false, 800)),
+                // Refused: its agent may only be starting anew.
+                (810, 811, none(), (false, false, 200)),
+                (1011, 2161, none(), (false, true, 200)),
+                (2361, 2362, Answer::Ready, (true, false, 800)),
+                (3162, 4312, none(), (false, true, 200)),
+                (13162, 13163, none(), (false, true, 800)),
+                (14000, 14010, leaving(), (false, false, 800)),
+                (15000, 15010, Answer::Ready, (true, false, 800)),
+                (16000, 16010, leaving(), (false, false, 200)),
+            ],
+        );
+    }
+
+    #[test]
+    fn who_is_dead_may_take_longer_to_answer() {
+        let start = Instant::now();
+        let mut health = Health::new(PEER);
+        let dead = health.judge(none(), start, start + PEER.patience);
+        assert_eq!(dead.patience, PEER.long_patience);
+        let back = health.judge(Answer::Ready, start, start);
+        assert_eq!(back.patience, PEER.patience);
+    }
+
+    #[test]
+    fn a_killed_machine_is_left_and_given_up_within_two_seconds_of_its_last_answer() {
+        let Manner { steady, doubt, patience, dead_after, .. } = PEER;
+        assert!(doubt < patience && dead_after <= patience);
+        assert!(steady + patience < Duration::from_secs(2));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::pool::{Picked, Pool};
+use super::pool::{Among, Picked, Pool};
 use super::relay;
 use crate::status::{Board, FRONT};
 
@@ -16,28 +16,29 @@ use crate::status::{Board, FRONT};
 /// pause for longer than an instance needs to become ready; those that hear nothing give up after
 /// 10 s or more.
 const HOLD: Duration = Duration::from_secs(8);
-/// An instance on this machine that takes longer to accept does not work.
+/// An instance on this machine that takes longer to accept does not work, and another node that does is
+/// not worth waiting for.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// An address may be given to the node a moment after the agent starts.
 const BIND_RETRY: Duration = Duration::from_millis(100);
 
 /// Listens on `address` for ever, except while no instance may become ready: then the port is closed,
 /// as it would be without an agent, which clients take for what it is.
-pub(super) async fn run(address: SocketAddr, pool: Pool, board: Board) {
+pub(super) async fn run(address: SocketAddr, among: Among, pool: Pool, board: Board) {
     loop {
-        pool.until(true).await;
+        pool.until(among, true).await;
         let listener = bind(address, &board).await;
         tokio::select! {
-            never = accept(&listener, address, &pool) => match never {},
-            () = pool.until(false) => {}
+            never = accept(&listener, address, among, &pool) => match never {},
+            () = pool.until(among, false) => {}
         }
     }
 }
 
-async fn accept(listener: &TcpListener, address: SocketAddr, pool: &Pool) -> Infallible {
+async fn accept(listener: &TcpListener, address: SocketAddr, among: Among, pool: &Pool) -> Infallible {
     loop {
         match listener.accept().await {
-            Ok((client, _)) => drop(tokio::spawn(serve(client, pool.clone()))),
+            Ok((client, _)) => drop(tokio::spawn(serve(client, among, pool.clone()))),
             Err(error) => {
                 tracing::warn!("failed to accept on {address}: {error}");
                 // Out of file descriptors, most likely: it would fail again at once.
@@ -64,8 +65,8 @@ async fn bind(address: SocketAddr, board: &Board) -> TcpListener {
 }
 
 /// Serves one client from its coming to its end.
-async fn serve(client: TcpStream, pool: Pool) {
-    let Some((server, picked)) = find(&pool).await else {
+async fn serve(client: TcpStream, among: Among, pool: Pool) {
+    let Some((server, picked)) = find(&pool, among).await else {
         tracing::debug!("a client was turned away: no instance became ready");
         return;
     };
@@ -81,13 +82,13 @@ async fn serve(client: TcpStream, pool: Pool) {
 }
 
 /// Connects to a ready instance, the next one if that fails, and waits while one may become ready.
-async fn find(pool: &Pool) -> Option<(TcpStream, Picked)> {
+async fn find(pool: &Pool, among: Among) -> Option<(TcpStream, Picked)> {
     let deadline = Instant::now() + HOLD;
     let mut changes = pool.subscribe();
     loop {
         // Before the look at the pool: a change in between must wake us.
         changes.mark_unchanged();
-        while let Some(picked) = pool.pick() {
+        while let Some(picked) = pool.pick(among) {
             match connect(picked.address).await {
                 Ok(server) => return Some((server, picked)),
                 // Not ready until its next probe says so.
@@ -96,10 +97,12 @@ async fn find(pool: &Pool) -> Option<(TcpStream, Picked)> {
                 }
             }
         }
-        if !pool.may_become_ready() {
+        let until = deadline.min(pool.hope(among));
+        if until <= Instant::now() {
             return None;
         }
-        timeout_at(deadline, changes.changed()).await.ok()?.ok()?;
+        // Hope may have been renewed when it would have ended.
+        let _either = timeout_at(until, changes.changed()).await;
     }
 }
 

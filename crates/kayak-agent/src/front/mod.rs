@@ -3,8 +3,12 @@
 //! Every instance listens on an address of its own, and only the agent knows which of them are
 //! ready. Clients see one address: while an instance may become ready, their connections are held.
 //!
+//! Behind a front's `shared` addresses stand other nodes' instances too, by those nodes' `own`
+//! addresses, at which an agent hands out its node's instances only: so nobody forwards in a circle.
+//!
 //! ```text
-//! discovery ──instances that run──▶ front ──one prober each──▶ Pool ◀──pick── listener ▶ relay
+//! discovery ──instances that run─▶ front ──one prober each──▶ Pool ◀──pick── listener ▶ relay
+//! controllers ──other nodes─────────┘
 //! ```
 
 mod discovery;
@@ -17,8 +21,10 @@ mod relay;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use kayak_core::chain::chain;
+use kayak_core::component::apiserver;
 use kayak_core::node::{Front, InstanceStatus};
 use rustls_pki_types::{InvalidDnsNameError, ServerName};
 use tokio::sync::watch;
@@ -27,7 +33,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::status::{Board, FRONT};
 use discovery::Found;
 pub(crate) use discovery::{DiscoveryError, running_containers};
-use pool::Pool;
+use health::{HERE, Manner, PEER};
+use pool::{Among, Instance, Pool};
 use prober::{Prober, Trust};
 
 /// Why a front cannot be.
@@ -42,37 +49,41 @@ enum FrontError {
     },
 }
 
+/// Where other nodes' agents hand out their instances of one component, and which nodes these are.
+pub(crate) type Peers = BTreeMap<SocketAddr, String>;
+
 /// Starts to listen and to look for instances. Connections outlive the tasks that took them.
-pub(crate) fn start(fronts: &[Front], board: &Board, tasks: &mut JoinSet<()>) {
+///
+/// Where other nodes' API servers are is told by `controllers`, now and later: they come and go without
+/// anything being started anew.
+pub(crate) fn start(
+    fronts: &[Front],
+    controllers: &watch::Receiver<Peers>,
+    board: &Board,
+    tasks: &mut JoinSet<()>,
+) {
     board.no_fronts();
-    if let Err(error) = try_start(fronts, board, tasks) {
+    if let Err(error) = try_start(fronts, controllers, board, tasks) {
         board.trouble(FRONT, &format!("The fronts cannot be set up: {}.", chain(&error)));
     }
 }
 
-fn try_start(fronts: &[Front], board: &Board, tasks: &mut JoinSet<()>) -> Result<(), FrontError> {
+fn try_start(
+    fronts: &[Front],
+    controllers: &watch::Receiver<Peers>,
+    board: &Board,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), FrontError> {
     let components = fronts.iter().map(|front| front.component.clone()).collect();
     let (found, _) = watch::channel(BTreeMap::new());
     let found = Arc::new(found);
     for front in fronts {
-        let server_name =
-            ServerName::try_from(front.server_name.clone()).map_err(|source| FrontError::ServerName {
-                component: front.component.clone(),
-                name: front.server_name.clone(),
-                source,
-            })?;
-        let pool = Pool::new();
-        for address in front.own.iter().chain(&front.shared) {
-            tasks.spawn(listener::run(*address, pool.clone(), board.clone()));
-        }
-        let prober = Prober {
-            server_name,
-            path: front.ready_path.clone(),
-            trust: Trust::new(front.ca_file.clone().into()),
+        let peers = if front.component == apiserver::NAME {
+            controllers.clone()
+        } else {
+            watch::channel(peers(front)).1
         };
-        let known = Known::new(front.clone(), prober, pool.clone());
-        tasks.spawn(known.follow(found.subscribe()));
-        tasks.spawn(tell(front.component.clone(), pool, board.clone()));
+        serve(front, Pool::new(), found.subscribe(), peers, board, tasks)?;
     }
     if !fronts.is_empty() {
         tasks.spawn(discovery::run(components, found, board.clone()));
@@ -80,29 +91,82 @@ fn try_start(fronts: &[Front], board: &Board, tasks: &mut JoinSet<()>) -> Result
     Ok(())
 }
 
-/// The instances of one component and those who probe them.
-struct Known {
-    front: Front,
-    prober: Arc<Prober>,
+/// Serves one component's clients by what is found on this node and what other nodes have.
+fn serve(
+    front: &Front,
     pool: Pool,
-    probing: BTreeMap<String, JoinHandle<()>>,
+    found: watch::Receiver<BTreeMap<String, Vec<Found>>>,
+    peers: watch::Receiver<Peers>,
+    board: &Board,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), FrontError> {
+    let server_name = ServerName::try_from(front.server_name.clone()).map_err(|source| {
+        FrontError::ServerName { component: front.component.clone(), name: front.server_name.clone(), source }
+    })?;
+    for (among, addresses) in [(Among::Own, &front.own), (Among::All, &front.shared)] {
+        for address in addresses {
+            tasks.spawn(listener::run(*address, among, pool.clone(), board.clone()));
+        }
+    }
+    let prober = Prober {
+        server_name,
+        path: front.ready_path.clone(),
+        trust: Trust::new(front.ca_file.clone().into()),
+    };
+    let instances = Instances::new(front, prober, pool.clone());
+    tasks.spawn(instances.follow(found, peers));
+    tasks.spawn(tell(front.component.clone(), pool, board.clone()));
+    Ok(())
 }
 
-impl Known {
-    fn new(front: Front, prober: Prober, pool: Pool) -> Self {
-        Self { front, prober: Arc::new(prober), pool, probing: BTreeMap::new() }
+/// The instances of one component and those who probe them.
+struct Instances {
+    component: String,
+    port: u16,
+    prober: Arc<Prober>,
+    pool: Pool,
+    /// This node's by UID: when the container was made, and who probes it.
+    here: BTreeMap<String, (i64, JoinHandle<()>)>,
+    /// Other nodes' fronts.
+    peers: BTreeMap<SocketAddr, (String, JoinHandle<()>)>,
+}
+
+impl Instances {
+    fn new(front: &Front, prober: Prober, pool: Pool) -> Self {
+        Self {
+            component: front.component.clone(),
+            port: front.port,
+            prober: Arc::new(prober),
+            pool,
+            here: BTreeMap::new(),
+            peers: BTreeMap::new(),
+        }
     }
 
-    async fn follow(mut self, mut found: watch::Receiver<BTreeMap<String, Vec<Found>>>) {
-        while found.changed().await.is_ok() {
-            let running = found.borrow_and_update().get(&self.front.component).cloned();
-            self.update(&running.unwrap_or_default());
+    async fn follow(
+        mut self,
+        mut found: watch::Receiver<BTreeMap<String, Vec<Found>>>,
+        mut peers: watch::Receiver<Peers>,
+    ) {
+        loop {
+            self.update_peers(&peers.borrow_and_update());
+            tokio::select! {
+                changed = found.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let running = found.borrow_and_update().get(&self.component).cloned();
+                    self.update(&running.unwrap_or_default());
+                }
+                // If nobody tells any more, those known stay.
+                Ok(()) = peers.changed() => {}
+            }
         }
     }
 
     fn update(&mut self, running: &[Found]) {
-        self.pool.looked();
-        self.probing.retain(|uid, prober| {
+        let first = self.pool.looked();
+        self.here.retain(|uid, (_, prober)| {
             let runs = running.iter().any(|found| found.uid == *uid);
             if !runs {
                 prober.abort();
@@ -111,21 +175,55 @@ impl Known {
             runs
         });
         for found in running {
-            if !self.probing.contains_key(&found.uid) {
-                let address = SocketAddr::new(found.address(), self.front.port);
-                self.pool.add(&found.uid, &found.pod, address);
-                let (prober, pool) = (Arc::clone(&self.prober), self.pool.clone());
-                let probe = prober::run(prober, pool, found.uid.clone(), address);
-                self.probing.insert(found.uid.clone(), tokio::spawn(probe));
+            if let Some((created_at, _)) = self.here.get_mut(&found.uid) {
+                if std::mem::replace(created_at, found.created_at) != found.created_at {
+                    self.pool.restarted(&found.uid);
+                }
+                continue;
+            }
+            // What comes while the agent looks has just started, whatever the machine's clock says.
+            let age = if first { found.age(SystemTime::now()) } else { Duration::ZERO };
+            let address = SocketAddr::new(found.address(), self.port);
+            let prober = self.probe(Instance::here(&found.uid, &found.pod, address, age), HERE);
+            self.here.insert(found.uid.clone(), (found.created_at, prober));
+        }
+    }
+
+    fn update_peers(&mut self, peers: &Peers) {
+        self.peers.retain(|address, (node, prober)| {
+            let stays = peers.get(address) == Some(node);
+            if !stays {
+                prober.abort();
+                self.pool.remove(&address.to_string());
+            }
+            stays
+        });
+        for (address, node) in peers {
+            if !self.peers.contains_key(address) {
+                let prober = self.probe(Instance::of_peer(node, *address), PEER);
+                self.peers.insert(*address, (node.clone(), prober));
             }
         }
     }
+
+    /// Adds an instance, and probes it from now on.
+    fn probe(&self, instance: Instance, manner: Manner) -> JoinHandle<()> {
+        let target = instance.target(manner);
+        self.pool.add(instance);
+        tokio::spawn(prober::run(Arc::clone(&self.prober), self.pool.clone(), target))
+    }
 }
 
-impl Drop for Known {
+impl Drop for Instances {
     fn drop(&mut self) {
-        self.probing.values().for_each(JoinHandle::abort);
+        self.here.values().for_each(|(_, prober)| prober.abort());
+        self.peers.values().for_each(|(_, prober)| prober.abort());
     }
+}
+
+/// The other nodes that a node's configuration names.
+pub(crate) fn peers(front: &Front) -> Peers {
+    front.peers.iter().map(|(node, address)| (*address, node.clone())).collect()
 }
 
 /// Puts the instances of a pool on the board whenever they change.
@@ -133,10 +231,8 @@ async fn tell(component: String, pool: Pool, board: Board) {
     let mut changes = pool.subscribe();
     loop {
         // Before the first look there is nothing to tell: none seen is not none there.
-        let instances: Option<Vec<InstanceStatus>> = {
-            let known = changes.borrow_and_update();
-            known.running.as_ref().map(|running| running.iter().map(pool::Instance::status).collect())
-        };
+        let instances: Option<Vec<InstanceStatus>> =
+            changes.borrow_and_update().seen().map(|seen| seen.iter().map(Instance::status).collect());
         if let Some(instances) = instances {
             board.front(&component, instances);
         }

@@ -3,32 +3,93 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kayak_core::node::InstanceStatus;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
-/// An instance that runs.
+use super::health::Manner;
+use super::prober::Target;
+
+/// How long clients are held after an instance has started, or after the last ready one was seen: its
+/// kubelet, which needs no API for that, starts it again within seconds.
+pub(super) const COMES_BACK: Duration = Duration::from_secs(30);
+/// How long clients are held for another node that was never asked: about as long as asking takes.
+const FIRST_ANSWER: Duration = Duration::from_secs(2);
+
+/// Whose instances a client may get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Among {
+    /// This node's: who asks for those asks on behalf of another node, and would come back.
+    Own,
+    /// Any node's.
+    All,
+}
+
+/// What is given connections: an instance that runs here, or the front of another node's agent.
 #[derive(Debug, Clone)]
 pub(super) struct Instance {
     uid: String,
     pod: String,
     address: SocketAddr,
+    /// The node whose front it is.
+    node: Option<String>,
     ready: bool,
     /// Why it is not ready.
     because: Option<String>,
+    /// Until when it is worth waiting for while it is not ready.
+    hope: Instant,
     connections: Arc<AtomicUsize>,
     /// Marked as changed when established connections are to be closed; gone with the instance.
     close: Arc<watch::Sender<()>>,
 }
 
 impl Instance {
+    /// An instance of this node whose container was started `age` ago.
+    pub(super) fn here(uid: &str, pod: &str, address: SocketAddr, age: Duration) -> Self {
+        Self { pod: pod.into(), ..Self::new(uid, address, COMES_BACK.saturating_sub(age)) }
+    }
+
+    /// The front of another node, known by its address.
+    pub(super) fn of_peer(node: &str, address: SocketAddr) -> Self {
+        Self { node: Some(node.into()), ..Self::new(&address.to_string(), address, FIRST_ANSWER) }
+    }
+
+    fn new(uid: &str, address: SocketAddr, patience: Duration) -> Self {
+        let (close, _) = watch::channel(());
+        Self {
+            uid: uid.into(),
+            pod: String::new(),
+            address,
+            node: None,
+            ready: false,
+            because: Some("it was not asked yet".into()),
+            hope: Instant::now() + patience,
+            connections: Arc::default(),
+            close: Arc::new(close),
+        }
+    }
+
+    /// Whom to probe about it.
+    pub(super) fn target(&self, manner: Manner) -> Target {
+        Target { uid: self.uid.clone(), address: self.address, manner }
+    }
+
+    fn is_here(&self) -> bool {
+        self.node.is_none()
+    }
+
+    fn is_among(&self, among: Among) -> bool {
+        among == Among::All || self.is_here()
+    }
+
     pub(super) fn status(&self) -> InstanceStatus {
         InstanceStatus {
             uid: self.uid.clone(),
             pod: self.pod.clone(),
             address: self.address.ip(),
-            node: None,
+            node: self.node.clone(),
             ready: self.ready,
             because: self.because.clone(),
         }
@@ -51,26 +112,29 @@ impl Drop for Picked {
     }
 }
 
-/// How long clients are held after the last ready instance was seen: its kubelet, which needs no
-/// API for that, starts it again within seconds.
-const COMES_BACK: Duration = Duration::from_secs(30);
-
 /// What is known of a component's instances.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// Those that run; `None` until the runtime was asked for the first time.
-    pub(super) running: Option<Vec<Instance>>,
-    /// When an instance was ready that is not any more.
-    last_ready: Option<Instant>,
+    /// Those that run, this node's first.
+    instances: Vec<Instance>,
+    /// Whether the runtime was asked what runs on this node.
+    looked: bool,
+    /// Until when an instance of this node is worth waiting for that was ready and may have ended.
+    hope: Option<Instant>,
 }
 
 impl Known {
-    pub(super) fn running(&self) -> &[Instance] {
-        self.running.as_deref().unwrap_or_default()
+    /// The instances; nothing before the first look: none seen is not none there.
+    pub(super) fn seen(&self) -> Option<&[Instance]> {
+        self.looked.then_some(&self.instances)
+    }
+
+    fn among(&self, among: Among) -> impl Iterator<Item = &Instance> {
+        self.instances.iter().filter(move |instance| instance.is_among(among))
     }
 
     fn find(&mut self, uid: &str) -> Option<&mut Instance> {
-        self.running.as_mut()?.iter_mut().find(|instance| instance.uid == uid)
+        self.instances.iter_mut().find(|instance| instance.uid == uid)
     }
 }
 
@@ -91,55 +155,72 @@ impl Pool {
     }
 
     /// Notes that the runtime was asked: from now on an instance that is not here is not there.
-    pub(super) fn looked(&self) {
-        self.known.send_if_modified(|known| {
-            let first = known.running.is_none();
-            known.running.get_or_insert_default();
-            first
-        });
+    /// Returns whether it was for the first time.
+    pub(super) fn looked(&self) -> bool {
+        self.known.send_if_modified(|known| !std::mem::replace(&mut known.looked, true))
     }
 
-    /// Whether an instance may become ready soon: one runs, or did a moment ago, or nobody knows.
+    /// Until when an instance may become ready, as far as can be said now; not in the future if none
+    /// may.
     ///
-    /// Where none does, nobody is held, and nobody listens: a kubelet that starts without an API asks
+    /// Nobody is held without such hope, and nobody listens: a kubelet that starts without an API asks
     /// for its Node between two rounds of mounting volumes (`updateReconstructedFromNodeStatus`), and
-    /// while that question is held no static pod starts, etcd and the API server among them. A closed
-    /// port ends it at once; a connection that is accepted and closed is tried again for 10 s.
-    pub(super) fn may_become_ready(&self) -> bool {
+    /// while that question is held no static pod starts, etcd and the API server among them. So an
+    /// instance that only runs gives no hope for ever: it may be waiting for that very etcd. A closed
+    /// port ends the question at once; a connection that is accepted and closed is tried again for 10 s.
+    pub(super) fn hope(&self, among: Among) -> Instant {
+        let now = Instant::now();
         let known = self.known.borrow();
-        let came_and_went = known.last_ready.is_some_and(|at| at.elapsed() < COMES_BACK);
-        known.running.as_ref().is_none_or(|running| !running.is_empty()) || came_and_went
+        let of_one = |instance: &Instance| if instance.ready { now + COMES_BACK } else { instance.hope };
+        let unseen = (!known.looked).then_some(now + COMES_BACK);
+        known.among(among).map(of_one).chain(unseen).chain(known.hope).max().unwrap_or(now)
     }
 
-    /// Waits until [`Self::may_become_ready`] is as wanted.
-    pub(super) async fn until(&self, wanted: bool) {
+    /// Waits until there is such hope, or none.
+    pub(super) async fn until(&self, among: Among, wanted: bool) {
         let mut changes = self.subscribe();
-        while self.may_become_ready() != wanted {
-            // The end of hope is no event: it comes by itself.
-            let _either = tokio::time::timeout(COMES_BACK, changes.changed()).await;
+        loop {
+            // Before the look: a change in between must wake us.
+            changes.mark_unchanged();
+            let hope = self.hope(among);
+            let hopes = hope > Instant::now();
+            if hopes == wanted {
+                return;
+            }
+            tokio::select! {
+                _ = changes.changed() => {}
+                // The end of hope is no event: it comes by itself.
+                () = sleep_until(hope), if hopes => {}
+            }
         }
     }
 
-    pub(super) fn add(&self, uid: &str, pod: &str, address: SocketAddr) {
-        let (close, _) = watch::channel(());
-        let instance = Instance {
-            uid: uid.to_owned(),
-            pod: pod.to_owned(),
-            address,
-            ready: false,
-            because: Some("it was not asked yet".into()),
-            connections: Arc::default(),
-            close: Arc::new(close),
-        };
-        self.known.send_modify(|known| known.running.get_or_insert_default().push(instance));
+    pub(super) fn add(&self, instance: Instance) {
+        self.known.send_modify(|known| {
+            let at = if instance.is_here() {
+                known.instances.partition_point(Instance::is_here)
+            } else {
+                known.instances.len()
+            };
+            known.instances.insert(at, instance);
+        });
+    }
+
+    /// Notes that the instance's container was started anew.
+    pub(super) fn restarted(&self, uid: &str) {
+        self.known.send_if_modified(|known| {
+            let Some(instance) = known.find(uid) else { return false };
+            instance.hope = Instant::now() + COMES_BACK;
+            true
+        });
     }
 
     pub(super) fn remove(&self, uid: &str) {
         self.known.send_modify(|known| {
-            if known.find(uid).is_some_and(|instance| instance.ready) {
-                known.last_ready = Some(Instant::now());
+            if known.find(uid).is_some_and(|instance| instance.ready && instance.is_here()) {
+                known.hope = Some(Instant::now() + COMES_BACK);
             }
-            known.running.get_or_insert_default().retain(|instance| instance.uid != uid);
+            known.instances.retain(|instance| instance.uid != uid);
         });
     }
 
@@ -154,7 +235,11 @@ impl Pool {
             instance.because = because.map(str::to_owned);
             let changed = instance.because != before;
             if was_ready && because.is_some() {
-                known.last_ready = Some(Instant::now());
+                let hope = Instant::now() + COMES_BACK;
+                instance.hope = hope;
+                if instance.is_here() {
+                    known.hope = Some(hope);
+                }
             }
             changed
         });
@@ -163,20 +248,17 @@ impl Pool {
     /// Closes the established connections of an instance.
     pub(super) fn close(&self, uid: &str) {
         let known = self.known.borrow();
-        if let Some(instance) = known.running().iter().find(|instance| instance.uid == uid) {
+        if let Some(instance) = known.instances.iter().find(|instance| instance.uid == uid) {
             instance.close.send_replace(());
         }
     }
 
     /// Returns the instance for a new connection, or nothing if none is ready.
-    pub(super) fn pick(&self) -> Option<Picked> {
+    pub(super) fn pick(&self, among: Among) -> Option<Picked> {
         let known = self.known.borrow();
-        let instances = known.running();
-        let chosen = choose(instances.iter().map(|instance| Candidate {
-            ready: instance.ready,
-            connections: instance.connections.load(Ordering::Relaxed),
-        }))?;
-        let instance = &instances[chosen];
+        let ready = known.among(among).filter(|instance| instance.ready);
+        // The first of equals: a connection to another node costs more.
+        let instance = ready.min_by_key(|instance| instance.connections.load(Ordering::Relaxed))?;
         instance.connections.fetch_add(1, Ordering::Relaxed);
         Some(Picked {
             uid: instance.uid.clone(),
@@ -187,67 +269,5 @@ impl Pool {
     }
 }
 
-/// What the choice depends on.
-struct Candidate {
-    ready: bool,
-    connections: usize,
-}
-
-/// Returns the index of the ready candidate with the fewest connections, the first of equals.
-fn choose(candidates: impl Iterator<Item = Candidate>) -> Option<usize> {
-    candidates
-        .enumerate()
-        .filter(|(_, candidate)| candidate.ready)
-        .min_by_key(|(_, candidate)| candidate.connections)
-        .map(|(index, _)| index)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_ready_one_with_the_fewest_connections_is_chosen() {
-        let choose = |candidates: &[(bool, usize)]| {
-            choose(candidates.iter().map(|&(ready, connections)| Candidate { ready, connections }))
-        };
-        assert_eq!(choose(&[]), None);
-        assert_eq!(choose(&[(false, 0), (false, 0)]), None);
-        assert_eq!(choose(&[(false, 0), (true, 9)]), Some(1));
-        assert_eq!(choose(&[(true, 3), (true, 1), (false, 0)]), Some(1));
-        assert_eq!(choose(&[(true, 2), (true, 2)]), Some(0));
-    }
-
-    #[test]
-    fn a_dropped_connection_counts_no_more() {
-        let pool = Pool::new();
-        pool.add("a", "a", "127.64.0.1:1".parse().unwrap());
-        pool.add("b", "b", "127.64.0.2:1".parse().unwrap());
-        assert!(pool.pick().is_none());
-        pool.set_ready("a", None);
-        pool.set_ready("b", None);
-        let first = pool.pick().unwrap();
-        assert_eq!(first.uid, "a");
-        assert_eq!(pool.pick().unwrap().uid, "b");
-        drop(first);
-        assert_eq!(pool.pick().unwrap().uid, "a");
-        pool.set_ready("a", Some("it left"));
-        assert_eq!(pool.pick().unwrap().uid, "b");
-    }
-
-    #[test]
-    fn clients_wait_only_where_an_instance_may_become_ready() {
-        let pool = Pool::new();
-        assert!(pool.may_become_ready(), "nobody looked yet");
-        pool.looked();
-        assert!(!pool.may_become_ready(), "none runs");
-        pool.add("a", "a", "127.64.0.1:1".parse().unwrap());
-        assert!(pool.may_become_ready(), "one runs");
-        pool.remove("a");
-        assert!(!pool.may_become_ready(), "it was never ready");
-        pool.add("b", "b", "127.64.0.2:1".parse().unwrap());
-        pool.set_ready("b", None);
-        pool.remove("b");
-        assert!(pool.may_become_ready(), "it was ready a moment ago");
-    }
-}
+mod tests;

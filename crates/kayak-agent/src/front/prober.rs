@@ -1,4 +1,4 @@
-//! Asks one instance again and again whether it is ready.
+//! Asks one instance, or the front of another node, again and again whether it is ready.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,13 +14,15 @@ use kayak_core::chain::chain;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::time::{Instant as Deadline, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::health::{Answer, Health};
+use super::health::{Answer, Health, Manner};
 use super::pool::Pool;
 use crate::tls::{TlsError, client_config};
 
-const TIMEOUT: Duration = Duration::from_secs(1);
+/// How long clients are given to one that leaves, while a new connection may lead to the next.
+const NEXT: Duration = Duration::from_millis(400);
 /// The verbose answer of an API server that is not ready has some kilobytes.
 const BODY_LIMIT: usize = 64 << 10;
 
@@ -52,42 +54,90 @@ enum ProbeError {
     Read(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Probes the instance for as long as it is in the pool.
-pub(super) async fn run(prober: Arc<Prober>, pool: Pool, uid: String, address: SocketAddr) {
-    let mut health = Health::default();
-    let mut connection = None;
+/// Who is probed.
+pub(super) struct Target {
+    pub(super) uid: String,
+    pub(super) address: SocketAddr,
+    pub(super) manner: Manner,
+}
+
+/// Probes the target for as long as it is in the pool.
+pub(super) async fn run(prober: Arc<Prober>, pool: Pool, target: Target) {
+    let Target { uid, address, manner } = target;
+    let mut health = Health::new(manner);
+    let mut kept = None;
+    let (mut ready, mut patience) = (false, manner.patience);
     loop {
         let asked = Instant::now();
-        let answer = prober.ask(address, &mut connection).await;
+        let answer = {
+            let question = Question { address, is_front: manner.is_front, ready, patience };
+            let ask = prober.ask(&question, &mut kept);
+            tokio::pin!(ask);
+            let in_time = timeout(manner.doubt, &mut ask).await.ok();
+            if in_time.is_none() && ready {
+                pool.set_ready(&uid, Some(&silence(manner.doubt)));
+            }
+            match in_time {
+                Some(answer) => answer,
+                None => ask.await,
+            }
+        };
         let verdict = health.judge(answer, asked, Instant::now());
         pool.set_ready(&uid, verdict.because.as_deref());
         if verdict.close {
             pool.close(&uid);
         }
+        (ready, patience) = (verdict.because.is_none(), verdict.patience);
         tokio::time::sleep(verdict.pause).await;
     }
 }
 
+fn silence(patience: Duration) -> String {
+    format!("it does not answer within {patience:?}")
+}
+
+/// One probe.
+struct Question {
+    address: SocketAddr,
+    is_front: bool,
+    /// Whether it was ready when it was asked last.
+    ready: bool,
+    patience: Duration,
+}
+
 impl Prober {
-    async fn ask(&self, address: SocketAddr, connection: &mut Option<Connection>) -> Answer {
-        let kept = connection.take();
-        let ask = async {
-            if let Some(kept) = kept
-                && let Ok(answer) = self.ask_over(kept).await
-            {
-                return Ok(answer);
+    /// Asks over the kept connection if there is one, and keeps one to ask over again.
+    async fn ask(&self, question: &Question, kept: &mut Option<Connection>) -> Answer {
+        let Question { address, is_front, ready, patience } = *question;
+        let mut deadline = Deadline::now() + patience;
+        let mut leaving = None;
+        if let Some(connection) = kept.take() {
+            match timeout_at(deadline, self.ask_over(connection)).await {
+                Ok(Ok((answer, connection))) if answer == Answer::Ready || !is_front => {
+                    *kept = Some(connection);
+                    return answer;
+                }
+                // This connection leads to an instance that leaves; a new one may lead to the next.
+                Ok(Ok(unready)) => leaving = Some(unready),
+                // A server may close a connection that is idle.
+                Ok(Err(_)) => {}
+                Err(_) => return Answer::None(silence(patience)),
             }
-            // Also after a kept connection failed: a server may close one that is idle.
-            self.ask_over(self.connect(address).await?).await
-        };
-        match tokio::time::timeout(TIMEOUT, ask).await {
-            Ok(Ok((answer, kept))) => {
-                *connection = Some(kept);
-                answer
-            }
-            Ok(Err(error)) => Answer::None(chain(&error)),
-            Err(_) => Answer::None(format!("it does not answer within {TIMEOUT:?}")),
         }
+        if ready && leaving.is_some() {
+            deadline = deadline.min(Deadline::now() + NEXT);
+        }
+        let afresh = async { self.ask_over(self.connect(address).await?).await };
+        let (answer, connection) = match (timeout_at(deadline, afresh).await, leaving) {
+            (Ok(Ok((Answer::Ready, connection))), _) => (Answer::Ready, connection),
+            // There is no next one yet; but this one lives, and so do its connections.
+            (_, Some(leaving)) => leaving,
+            (Ok(Ok(asked)), None) => asked,
+            (Ok(Err(error)), None) => return Answer::None(chain(&error)),
+            (Err(_), None) => return Answer::None(silence(patience)),
+        };
+        *kept = Some(connection);
+        answer
     }
 
     async fn connect(&self, address: SocketAddr) -> Result<Connection, ProbeError> {
