@@ -68,10 +68,10 @@ fn is_here(address: IpAddr) -> Result<bool, AddressError> {
 }
 
 /// The kernel's news about addresses. What they say does not matter: whoever hears one looks again.
-struct Changes(AsyncFd<OwnedFd>);
+pub(crate) struct Changes(AsyncFd<OwnedFd>);
 
 impl Changes {
-    fn listen() -> Result<Self, AddressError> {
+    pub(crate) fn listen() -> Result<Self, AddressError> {
         let listen = || {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
@@ -81,7 +81,7 @@ impl Changes {
         listen().map(Self).map_err(AddressError::Listen)
     }
 
-    async fn next(&self) -> Result<(), AddressError> {
+    pub(crate) async fn next(&self) -> Result<(), AddressError> {
         let mut ready = self.0.readable().await.map_err(AddressError::Wait)?;
         loop {
             match rustix::io::read(&self.0, &mut [0; 4096]) {

@@ -12,6 +12,7 @@ use kayak_core::node::{Front, NodeConfig};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::api_address::{self, ApiAddress};
 use crate::content::{self, Contents};
 use crate::controllers::{self, Controllers};
 use crate::part::Part;
@@ -151,6 +152,7 @@ async fn change(watch: &content::Watch, files: &[String], held: &Contents) -> Re
 /// What the agent consists of. A part whose input stays the same goes on when the rest changes.
 struct Parts {
     board: Board,
+    api_address: Part<ApiAddress>,
     /// Where other nodes' API servers are: fronts go on when that changes.
     controllers: Controllers,
     learning: Part<(String, Option<String>)>,
@@ -167,6 +169,7 @@ impl Parts {
     fn new(board: &Board) -> Self {
         Self {
             board: board.clone(),
+            api_address: Part::new(),
             controllers: Controllers::kept(controllers::PATH.as_ref(), board),
             learning: Part::new(),
             fronts: Part::new(),
@@ -183,6 +186,8 @@ impl Parts {
         let board = &self.board;
         let held = |file: &String| held.get(file).cloned().flatten();
         // Before anything else: from here on a client of the API waits instead of being refused.
+        self.api_address
+            .ensure(ApiAddress::of(config), |wanted, tasks| api_address::start(wanted, board, tasks));
         self.controllers.configure(config);
         let controllers = self.controllers.subscribe();
         self.fronts.ensure(fronts(config), |fronts, tasks| front::start(fronts, &controllers, board, tasks));

@@ -3,6 +3,7 @@
 
 mod address;
 pub mod agent;
+mod api_address;
 mod appearance;
 mod approver;
 mod cluster;

@@ -72,6 +72,7 @@ impl Kubeadm {
                 network: ClusterNetwork::Bridge { range: NODES.into(), gateway: GATEWAY.into() },
                 pod_ranges: vec![PODS.into()],
                 service_ranges: vec![SERVICES.into()],
+                api_address: None,
                 egress: false,
             })
             .await?;

@@ -16,7 +16,8 @@ use crate::sockets::{Protocol, SocketRow};
 pub enum Verdict {
     /// Only the node itself reaches it.
     Loopback,
-    /// It is where the cluster may be reached.
+    /// It is where the cluster may be reached: the node's address, or the one that the API's service leads
+    /// to.
     NodeAddress,
     /// It listens on every address since it cannot do otherwise, but the packet filter lets nobody
     /// else come to it.
@@ -69,6 +70,9 @@ pub fn audit(cluster: &Cluster, node: &Node, sockets: &[SocketRow]) -> Vec<Findi
     let judge = |socket: &SocketRow| match socket.address.ip().to_canonical() {
         address if address.is_loopback() => Verdict::Loopback,
         IpAddr::V4(address) if address == node.address => Verdict::NodeAddress,
+        // Each node has it for itself; on the machine's own network the named interface leads there too,
+        // as it does to the API at the node's own address.
+        IpAddr::V4(address) if address == cluster.api_node_ip() => Verdict::NodeAddress,
         _ if is_filtered(socket) => Verdict::Filtered,
         _ => Verdict::Outside,
     };
@@ -110,9 +114,10 @@ mod tests {
         let etcd = [SocketProcess { pid: 7, program: "etcd".into(), owner: Owner::Unit("etcd".into()) }];
         for (yaml, own, other) in [(ON_TUN0, "10.8.0.1", "192.0.2.2"), ("", "10.254.0.2", "10.8.0.1")] {
             let mapped = format!("::ffff:{own}");
-            let addresses = ["127.64.3.9", "::1", own, &mapped, other, "0.0.0.0", "::"];
+            let addresses = ["127.64.3.9", "::1", own, &mapped, "10.244.255.255", other, "0.0.0.0", "::"];
             let sockets = addresses.map(|address| socket(Protocol::Tcp, address, 2379, &etcd));
-            let expected = [Loopback, Loopback, NodeAddress, NodeAddress, Outside, Outside, Outside];
+            let expected =
+                [Loopback, Loopback, NodeAddress, NodeAddress, NodeAddress, Outside, Outside, Outside];
             assert_eq!(verdicts(&cluster(yaml), &sockets), expected);
         }
     }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// Where the agent reads its [`NodeConfig`].
 pub const CONFIG_PATH: &str = "/etc/kubernetes/kayak/node.json";
@@ -24,6 +25,13 @@ pub const CNI_CONFIG_DIR: &str = "/etc/kubernetes/cni/net.d";
 pub const RESOLV_CONF: &str = "/run/kayak/resolv.conf";
 /// The runtime's socket.
 pub const CRI_SOCKET: &str = "/run/containerd/containerd.sock";
+
+/// Returns what [`NodeConfig::api_address`] is called on the loopback, so that whoever takes it from a
+/// machine's takes that cluster's only. The kernel has room for 15 bytes.
+pub fn api_address_label(cluster: &str) -> String {
+    let digest = Sha256::digest(cluster.as_bytes());
+    format!("lo:kayak-{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2])
+}
 
 /// The agent's whole input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

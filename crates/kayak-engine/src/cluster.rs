@@ -194,6 +194,7 @@ pub fn cluster_spec(cluster: &Cluster) -> ClusterSpec {
         },
         pod_ranges: network.pod_cidrs(),
         service_ranges: vec![network.services.into()],
+        api_address: Some(cluster.api_node_ip().into()),
         egress: network.egress,
     }
 }

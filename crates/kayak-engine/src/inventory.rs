@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::{fmt, io};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use kayak_core::node::api_address_label;
 use serde::{Deserialize, Serialize};
 
 pub use self::look::PLACES;
@@ -30,6 +31,9 @@ pub enum InventoryError {
     /// The kernel did not list its nftables tables.
     #[error("failed to list the nftables tables")]
     Tables(#[source] io::Error),
+    /// The kernel did not list its addresses.
+    #[error("failed to list the addresses")]
+    Addresses(#[source] io::Error),
     /// The control groups could not be listed.
     #[error("failed to list the control groups")]
     Groups(#[source] LocalError),
@@ -59,6 +63,8 @@ pub enum Kind {
     Mount,
     /// A network interface: its name.
     Link,
+    /// An IPv4 address, and what it is called on its link.
+    Address,
     /// A network namespace that a process is in: the kernel's number of it.
     Namespace,
     /// An nftables table: family and name.
@@ -91,6 +97,7 @@ pub struct Inventory(BTreeMap<Kind, BTreeSet<String>>);
 pub struct Marks {
     group: String,
     links: Vec<String>,
+    address: String,
     table: String,
     metric: String,
     directories: Vec<Utf8PathBuf>,
@@ -116,6 +123,7 @@ impl fmt::Display for Thing {
             Kind::Process => "process",
             Kind::Mount => "mount",
             Kind::Link => "interface",
+            Kind::Address => "address",
             Kind::Namespace => "network namespace",
             Kind::Table => "nftables table",
             Kind::Group => "control group",
@@ -187,6 +195,7 @@ impl Marks {
         Ok(Self {
             group: format!("/{}", paths::cluster_cgroup(cluster)),
             links: links.chain([paths::bridge(cluster)]).collect(),
+            address: format!(" dev {}", api_address_label(cluster)),
             table: format!("inet {}", network::table(cluster)),
             metric: format!(" metric {}", paths::metric(cluster)),
             directories: vec![paths.cluster(cluster), paths.cluster_run(cluster)],
@@ -205,6 +214,7 @@ impl Marks {
             }
             Kind::Mount => self.directories.iter().any(within),
             Kind::Link => self.links.iter().any(|link| link == name),
+            Kind::Address => name.ends_with(&self.address),
             Kind::Namespace => false,
             Kind::Table => name == self.table,
             Kind::Group => name.ends_with(&self.group) || name.contains(&format!("{}/", self.group)),
@@ -224,6 +234,10 @@ impl Marks {
             Kind::Process => format!("kill -KILL {}", name.split(' ').nth(1).unwrap_or(name)),
             Kind::Mount => format!("umount {name}"),
             Kind::Link => format!("ip link delete dev {name}"),
+            Kind::Address => {
+                let (address, link) = name.split_once(" dev ").unwrap_or_default();
+                format!("ip address delete {address} dev {}", link.split(':').next().unwrap_or(link))
+            }
             Kind::Namespace => format!("ip netns delete {name}"),
             Kind::Table => format!("nft delete table {name}"),
             Kind::Group => format!("rmdir {name}"),
@@ -270,8 +284,10 @@ mod tests {
     fn what_a_cluster_made_is_told_by_its_names() {
         let link = paths::link(&NodeId::new("home", "one"));
         let route = format!("10.244.0.0/16 dev * metric {}", paths::metric("home"));
+        let address = format!("10.244.255.255/32 dev {}", api_address_label("home"));
         let made = [
             (Kind::Process, "/kayak/home/one: 7 kubelet"),
+            (Kind::Address, &address),
             (Kind::Mount, "/s/home/nodes/one/root"),
             (Kind::Link, "kayak-home"),
             (Kind::Link, &link),
@@ -289,6 +305,7 @@ mod tests {
             (Kind::Mount, "/s/homer"),
             (Kind::Link, "kayak-homer"),
             (Kind::Table, "inet kayak-homer"),
+            (Kind::Address, "127.0.0.1/8 dev lo"),
             (Kind::Group, "/sys/fs/cgroup/memory/kayak/homer"),
             (Kind::Route, "0.0.0.0/0 dev eth0 metric 0"),
             (Kind::Setting, "vm/overcommit_memory 1"),
@@ -298,7 +315,7 @@ mod tests {
         assert_eq!(inventory(&made).compare(None, &marks()).left.len(), made.len());
         assert_eq!(others.compare(None, &marks()), Comparison::default());
         let found = others.compare(Some(&nothing), &marks());
-        assert!(found.left.is_empty() && found.appeared.len() == 8, "{found:?}");
+        assert!(found.left.is_empty() && found.appeared.len() == 9, "{found:?}");
     }
 
     #[test]
@@ -317,6 +334,8 @@ mod tests {
     fn what_was_left_can_be_removed_by_hand() {
         let remedy = |kind, name: &str| marks().remedy(&Thing { kind, name: name.into() });
         assert_eq!(remedy(Kind::Process, "/kayak/home/one: 7 kubelet"), "kill -KILL 7");
+        let address = "10.244.255.255/32 dev lo:kayak-123456";
+        assert_eq!(remedy(Kind::Address, address), "ip address delete 10.244.255.255/32 dev lo");
         assert_eq!(remedy(Kind::Setting, "kernel/panic 10"), "sysctl -w kernel.panic=0");
     }
 
@@ -329,7 +348,12 @@ mod tests {
         assert_eq!(Inventory::kept(&file).unwrap(), None);
         Inventory::keep(&file, &paths).unwrap();
         let kept = Inventory::kept(&file).unwrap().unwrap();
-        for (kind, name) in [(Kind::Link, "lo"), (Kind::File, "/etc/passwd"), (Kind::Mount, "/proc")] {
+        for (kind, name) in [
+            (Kind::Link, "lo"),
+            (Kind::Address, "127.0.0.1/8 dev lo"),
+            (Kind::File, "/etc/passwd"),
+            (Kind::Mount, "/proc"),
+        ] {
             assert!(kept.has(&Thing { kind, name: name.into() }), "{name}");
         }
         disk::write(&file, b"{}").unwrap();

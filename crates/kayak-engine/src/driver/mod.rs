@@ -49,6 +49,8 @@ pub struct ClusterSpec {
     pub pod_ranges: Vec<IpNet>,
     /// The ranges of services.
     pub service_ranges: Vec<IpNet>,
+    /// An address of the pods' range that each node has for itself: the API's service leads there.
+    pub api_address: Option<IpAddr>,
     /// Whether nodes and pods reach anything beyond the cluster.
     pub egress: bool,
 }

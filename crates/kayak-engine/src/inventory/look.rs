@@ -10,6 +10,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::{InventoryError, Kind, tables};
 use crate::driver::local::cgroup::Hierarchies;
 use crate::driver::local::{Paths, disk, paths, settings};
+use crate::netlink::{Netlink, attributes, text};
 
 /// Where a program could leave files, and how many levels of each are listed.
 pub const PLACES: [(&str, usize); 6] =
@@ -17,6 +18,14 @@ pub const PLACES: [(&str, usize); 6] =
 
 /// How many levels of control groups are listed below each hierarchy's root: cluster, node, and one.
 const GROUPS: usize = 4;
+
+// linux/rtnetlink.h, linux/if_addr.h: a message begins with a structure of a fixed length, attributes
+// follow.
+const GET_ADDRESS: u16 = 22;
+const ADDRESS: usize = 8;
+const INET: u8 = 2;
+const LOCAL: u16 = 2;
+const LABEL: u16 = 3;
 
 type Lists = BTreeMap<Kind, BTreeSet<String>>;
 
@@ -27,6 +36,7 @@ pub(super) fn around(paths: &Paths) -> Result<Lists, InventoryError> {
         (Kind::Namespace, namespaces(&processes)),
         (Kind::Mount, mounts()?),
         (Kind::Link, names("/sys/class/net".into())?.into_iter().collect()),
+        (Kind::Address, addresses().map_err(InventoryError::Addresses)?),
         (Kind::Table, tables::list().map_err(InventoryError::Tables)?.into_iter().collect()),
         (Kind::Group, groups()?),
         (Kind::Route, routes()?),
@@ -62,6 +72,21 @@ fn of_kayak(processes: &[Utf8PathBuf]) -> BTreeSet<String> {
 fn namespaces(processes: &[Utf8PathBuf]) -> BTreeSet<String> {
     let links = processes.iter().filter_map(|process| process.join("ns/net").read_link_utf8().ok());
     links.map(Utf8PathBuf::into_string).collect()
+}
+
+fn addresses() -> io::Result<BTreeSet<String>> {
+    let mut wanted = [0; ADDRESS];
+    wanted[0] = INET;
+    let messages = Netlink::open(None)?.list(GET_ADDRESS, &wanted)?;
+    Ok(messages.iter().filter_map(|(_, body)| address(body)).collect())
+}
+
+fn address(body: &[u8]) -> Option<String> {
+    let own = |wanted| attributes(body.get(ADDRESS..)?).find(|(kind, _)| *kind == wanted);
+    let (_, local) = own(LOCAL)?;
+    let (_, label) = own(LABEL)?;
+    let local = Ipv4Addr::from(<[u8; 4]>::try_from(local).ok()?);
+    Some(format!("{local}/{} dev {}", body.get(1)?, text(label)))
 }
 
 fn mounts() -> Result<BTreeSet<String>, InventoryError> {

@@ -53,6 +53,7 @@ impl Machine {
             },
             pod_ranges: vec![format!("10.254.{subnet}.0/25").parse().unwrap()],
             service_ranges: vec![format!("10.254.{subnet}.128/25").parse().unwrap()],
+            api_address: None,
             egress,
         }
     }

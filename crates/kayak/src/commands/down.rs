@@ -13,7 +13,7 @@ use crate::report::{self, Output, Progress};
 /// Remove the cluster and everything it made on this machine
 ///
 /// Afterwards the machine is compared with what it was before the first `kayak up`: processes,
-/// mounts, interfaces, network namespaces, nftables, control groups, routes, kernel settings, and
+/// mounts, interfaces, addresses, network namespaces, nftables, control groups, routes, kernel settings, and
 /// the names of files in /etc, /usr, /opt, /var and /run. What the cluster made and is left is an
 /// error. What else has changed since is listed by `-v`. The cache does not count.
 #[derive(clap::Args)]

@@ -289,6 +289,7 @@ mod tests {
             network: ClusterNetwork::Bridge { range: nodes(), gateway: gateway() },
             pod_ranges: vec!["10.244.0.0/16".parse().unwrap(), "fd00:244::/56".parse().unwrap()],
             service_ranges: vec!["10.96.0.0/16".parse().unwrap()],
+            api_address: Some("10.244.255.255".parse().unwrap()),
             egress,
         }
     }

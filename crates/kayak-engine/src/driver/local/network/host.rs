@@ -4,9 +4,11 @@
 //! So whatever comes by another interface than the named one is kept from what is the cluster's.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use kayak_core::cluster::HostNetwork;
+use kayak_core::node::api_address_label;
 use serde::Deserialize;
 
 use super::{REJECT, Tools, by_family, delete_table, table};
@@ -47,6 +49,9 @@ impl Tools {
             }
         }
         self.unlink(OVERLAY_LINK).await?;
+        // The agent's, which is dead. To find none is no error.
+        let label = api_address_label(&cluster.name);
+        self.ip(&format!("address flush dev lo label {label}\n")).await?;
         let deletions: String =
             TABLES.into_iter().map(|(family, table)| delete_table(family, table)).collect();
         Ok(self.nft(&deletions).await?)
@@ -110,6 +115,7 @@ fn arriving(
     line("iifname \"lo\" accept".into());
     // Settings of a link may make the kernel take such packets, and instances trust loopback.
     line("ip daddr 127.0.0.0/8 drop".into());
+    // The API's address on the loopback is one of the pods' range, and guarded with it below.
     // A pod is known by its link: the way back to it is where the packet came from.
     for (family, pods) in by_family(&cluster.pod_ranges) {
         line(format!("{family} saddr {{ {} }} fib saddr . iif oif exists accept", pods.join(", ")));
@@ -156,15 +162,18 @@ fn forwarded(cluster: &ClusterSpec, HostNetwork { interface, .. }: &HostNetwork)
 }
 
 /// What pods may have of the machine: all of it, as of any node, or without egress the node's
-/// address alone.
+/// address alone, and the one that the API's service leads to.
 fn delivered(cluster: &ClusterSpec, HostNetwork { address, .. }: &HostNetwork) -> String {
     if cluster.egress {
         return String::new();
     }
     let mut text = chain("input", "input", "filter");
     text.push_str("    ct state established,related accept\n");
+    let own: Vec<_> = cluster.api_address.into_iter().chain([IpAddr::V4(*address)]).collect();
+    let own: Vec<_> = own.iter().map(ToString::to_string).collect();
     for (family, pods) in by_family(&cluster.pod_ranges) {
-        let elsewhere = if family == "ip" { format!("ip daddr != {address} ") } else { String::new() };
+        let elsewhere =
+            if family == "ip" { format!("ip daddr != {{ {} }} ", own.join(", ")) } else { String::new() };
         let _ = writeln!(text, "    {family} saddr {{ {} }} {elsewhere}{REJECT}", pods.join(", "));
     }
     text + "  }\n"
@@ -212,6 +221,7 @@ mod tests {
             network: ClusterNetwork::Host(network()),
             pod_ranges: vec!["10.244.0.0/16".parse().unwrap(), "fd00:244::/56".parse().unwrap()],
             service_ranges: vec!["10.96.0.0/16".parse().unwrap()],
+            api_address: Some("10.244.255.255".parse().unwrap()),
             egress,
         }
     }
