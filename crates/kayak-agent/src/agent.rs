@@ -74,7 +74,7 @@ pub fn run(config_path: &Path) -> Result<(), AgentError> {
     runtime.block_on(serve(config_path))
 }
 
-fn read(path: &Path) -> Result<NodeConfig, AgentError> {
+pub(crate) fn read(path: &Path) -> Result<NodeConfig, AgentError> {
     let text = std::fs::read(path).map_err(|source| AgentError::Read { path: path.to_owned(), source })?;
     serde_json::from_slice(&text).map_err(|source| AgentError::Parse { path: path.to_owned(), source })
 }

@@ -10,7 +10,7 @@ mod cluster;
 mod content;
 mod controllers;
 mod descriptor;
-mod etcd;
+pub mod etcd;
 mod exec;
 mod front;
 mod https;

@@ -110,12 +110,13 @@ pub fn workload(component: &Component) -> Option<Object> {
     Some(object(value))
 }
 
-/// One a node as far as possible; a required anti-affinity would leave no place for a surging one.
+/// One a node, also before the other nodes are ready: those that were started on the first one would stay
+/// there, and end with it. What a rollout adds is counted apart from what it replaces.
 fn spread(component: &Component) -> Value {
     json!([{
         "maxSkew": 1,
         "topologyKey": "kubernetes.io/hostname",
-        "whenUnsatisfiable": "ScheduleAnyway",
+        "whenUnsatisfiable": "DoNotSchedule",
         "labelSelector": { "matchLabels": { "app.kubernetes.io/name": component.name } },
         "matchLabelKeys": ["pod-template-hash"],
     }])

@@ -46,34 +46,47 @@ type Connection = SendRequest<Full<Bytes>>;
 
 /// Why a member did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ClientError {
+pub enum ClientError {
+    /// Nobody listens there.
     #[error("failed to connect to `{address}`")]
     Connect {
+        /// Where.
         address: SocketAddr,
+        /// Why.
         #[source]
         source: std::io::Error,
     },
+    /// It took too long.
     #[error("`{0}` does not answer within {ANSWER_WITHIN:?}")]
     Silent(SocketAddr),
+    /// The certificates cannot be used.
     #[error("failed to prepare TLS")]
     Access(#[source] TlsError),
+    /// One of the two does not believe the other.
     #[error("failed to agree on TLS with `{address}`")]
     Tls {
+        /// With whom.
         address: SocketAddr,
+        /// Why.
         #[source]
         source: std::io::Error,
     },
+    /// What listens is no HTTP server.
     #[error("failed to start HTTP")]
     Start(#[source] hyper::Error),
+    /// The request cannot be written down.
     #[error("failed to write the request")]
     Request(#[source] hyper::http::Error),
+    /// The connection broke.
     #[error("failed to ask")]
     Ask(#[source] hyper::Error),
+    /// The answer broke off, or is too long.
     #[error("failed to read the answer")]
     Read(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// In etcd's own words.
     #[error("{0}")]
     Refused(String),
+    /// The answer is none of etcd's.
     #[error("failed to understand the answer")]
     Parse(#[source] serde_json::Error),
 }

@@ -6,12 +6,15 @@ mod controllers;
 mod growth;
 pub(crate) mod join;
 mod place;
+mod remove;
 mod watch;
 
 #[cfg(test)]
 mod real;
 
-pub(crate) use client::{Access, Client, ClientError};
+pub use client::ClientError;
+pub(crate) use client::{Access, Client};
 pub(crate) use controllers::Controllers;
 pub use place::{Place, PlaceError};
+pub use remove::{RemoveError, remove};
 pub(crate) use watch::{Watch, run as watch};

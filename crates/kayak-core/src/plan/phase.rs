@@ -26,10 +26,10 @@ pub enum PhaseId {
     Pivot,
     /// Starting a node anew that runs in another form than wished, while others keep the cluster going.
     Restart,
-    /// Network, DNS, nodes.
-    Verify,
     /// Removing what is no longer wished, as far as it was named.
     Remove,
+    /// Network, DNS, nodes.
+    Verify,
 }
 
 impl PhaseId {
@@ -43,8 +43,8 @@ impl PhaseId {
         Self::SelfHosted,
         Self::Pivot,
         Self::Restart,
-        Self::Verify,
         Self::Remove,
+        Self::Verify,
     ];
 
     /// The name by which commands address it.
@@ -115,7 +115,7 @@ impl PhaseId {
                  quorum, and clients an API server."
             }
             Self::Verify => "A cluster is of use when its nodes are ready and pods find services by name.",
-            Self::Remove => "What kayak made once and no longer wishes goes last, and only what was named.",
+            Self::Remove => "What kayak made once and no longer wishes goes, and only what was named.",
         }
     }
 

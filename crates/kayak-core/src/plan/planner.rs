@@ -27,7 +27,7 @@ pub fn plan(wish: &Wish<'_>, seen: &Observed) -> Plan {
         pivot(seen, &core, temporary),
     ];
     phases.extend(later_restarts(wish.cluster, seen).map(restart));
-    phases.extend([verify(wish), remove(wish, seen)]);
+    phases.extend([remove(wish, seen), verify(wish)]);
     Plan { phases: phases.into_iter().filter_map(|phase| to_do(phase, &holding)).collect() }
 }
 

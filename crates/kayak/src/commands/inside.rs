@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
-use kayak_agent::{agent, init, instance, member, pods, probe, sockets, status};
+use kayak_agent::{agent, etcd, init, instance, member, pods, probe, sockets, status};
 use kayak_core::node::CONFIG_PATH;
 use kayak_core::pods::PodRow;
 use kayak_core::sockets::SocketRow;
@@ -32,6 +32,12 @@ pub enum InsideCommand {
     /// Start etcd as a member of the cluster
     #[command(hide = true)]
     Member(MemberArgs),
+    /// Take another node's member out of etcd
+    #[command(hide = true)]
+    EtcdRemove {
+        /// Which node's
+        node: String,
+    },
     /// Ask a component how it is
     #[command(hide = true)]
     Probe(ProbeArgs),
@@ -123,6 +129,9 @@ pub fn run(cx: &Context, command: InsideCommand) -> Result<ExitCode, CommandErro
         InsideCommand::Agent => agent::run(CONFIG_PATH.as_ref())?,
         InsideCommand::Instance(args) => match instance::run(&args.into())? {},
         InsideCommand::Member(args) => member::run(&args.into())?,
+        InsideCommand::EtcdRemove { node } => {
+            block_on(async { Ok(etcd::remove(CONFIG_PATH.as_ref(), &node).await?) })?;
+        }
         InsideCommand::Probe(args) => probe::run(&args.into())?,
         InsideCommand::Pods { tail } => {
             let rows = block_on(async { Ok(pods::list(tail).await?) })?;

@@ -134,6 +134,7 @@ async fn execute(
         planned.check(&decision)?;
     }
     list_edits(&decision.seen, doing.named, progress);
+    list_surplus(&decision.seen, doing.named);
     let store = match images_needed(&decision) {
         Needed::Whatever => Some(cx.store(progress).await?),
         Needed::IfThere => cx.store_of_bundle(progress).await?,
@@ -198,6 +199,13 @@ fn list_edits(seen: &Observed, named: &Named, progress: &Progress) {
         if !named.revert.iter().any(|name| id.is_called(name)) {
             progress.event(&Event::LeftAlone { object: id.clone(), edits: edits.to_vec() });
         }
+    }
+}
+
+/// Lists, at every run, what is no longer wished and stays until it is named.
+fn list_surplus(seen: &Observed, named: &Named) {
+    for id in seen.surplus().iter().filter(|id| !named.remove.iter().any(|name| id.is_called(name))) {
+        report::note(&format!("  no longer wished, and left alone: {id} (`--remove {id}` deletes it)"));
     }
 }
 

@@ -55,6 +55,7 @@ impl Local {
         let tools = Tools { root: self.paths.roots(&cluster.spec.name).join(&cluster.root) };
         tools.connect_cluster(&cluster.spec).await?;
         Settings::of_kubelet(&self.paths.run).need(&cluster.spec.name)?;
+        Settings::watches(&self.paths.run).need(&cluster.spec.name)?;
         let forwarding = Settings::forwarding(&self.paths.run);
         // On the machine's own network it is the machine that passes packets on to pods.
         if cluster.spec.egress || matches!(cluster.spec.network, ClusterNetwork::Host(_)) {
@@ -89,6 +90,7 @@ impl Local {
         groups.remove_if_empty(paths::CGROUP)?;
         Settings::forwarding(&self.paths.run).release(cluster)?;
         Settings::of_kubelet(&self.paths.run).release(cluster)?;
+        Settings::watches(&self.paths.run).release(cluster)?;
         let directory = self.paths.cluster_run(cluster);
         disk::unmount_below(&directory)?;
         disk::remove(&directory)?;

@@ -26,11 +26,27 @@ const KUBELET: &[&str] = &[
 /// Whether the machine forwards packets.
 const FORWARDING: &[&str] = &["net/ipv4/ip_forward"];
 
+/// How many watches on files root may hold, all nodes of the machine together: kubelet, containerd and the
+/// components take about twenty a node, and the usual limit is 128.
+const WATCHES: &[&str] = &["fs/inotify/max_user_instances"];
+const ENOUGH_WATCHES: u64 = 8192;
+
+/// What becomes of settings while a cluster needs them.
+#[derive(Debug, Clone, Copy)]
+enum Wish {
+    /// Its nodes set them.
+    Theirs,
+    /// They are set to this.
+    Exactly(&'static str),
+    /// They are raised to this.
+    AtLeast(u64),
+}
+
 /// Returns the settings that are put back when this cluster is gone, and what they were before:
 /// none that another cluster changes too.
 pub(crate) fn lent(run: &Utf8Path, cluster: &str) -> Result<BTreeMap<String, String>, LocalError> {
     let mut lent = BTreeMap::new();
-    for settings in [Settings::of_kubelet(run), Settings::forwarding(run)] {
+    for settings in [Settings::of_kubelet(run), Settings::watches(run), Settings::forwarding(run)] {
         if disk::names(&settings.needed_by(""))? == [cluster] {
             for name in settings.names {
                 let before = disk::read(&settings.before(name))?;
@@ -44,7 +60,7 @@ pub(crate) fn lent(run: &Utf8Path, cluster: &str) -> Result<BTreeMap<String, Str
 /// Returns the settings that clusters change, as they are.
 pub(crate) fn values() -> Result<BTreeMap<String, String>, LocalError> {
     let mut values = BTreeMap::new();
-    for name in KUBELET.iter().chain(FORWARDING) {
+    for name in KUBELET.iter().chain(WATCHES).chain(FORWARDING) {
         let value = disk::read(&Utf8Path::new(ROOT).join(name))?;
         values.extend(value.map(|value| ((*name).to_owned(), text(&value))));
     }
@@ -62,20 +78,26 @@ pub(crate) struct Settings {
     directory: Utf8PathBuf,
     root: Utf8PathBuf,
     names: &'static [&'static str],
-    /// What they are set to; `None` if the nodes do that.
-    value: Option<&'static str>,
+    wish: Wish,
 }
 
 impl Settings {
     /// Those that nodes change.
     pub(crate) fn of_kubelet(run: &Utf8Path) -> Self {
         // No cluster's name begins with a dot.
-        Self { directory: run.join(".kubelet"), root: ROOT.into(), names: KUBELET, value: None }
+        Self { directory: run.join(".kubelet"), root: ROOT.into(), names: KUBELET, wish: Wish::Theirs }
     }
 
     /// The one that is switched on for clusters with egress.
     pub(crate) fn forwarding(run: &Utf8Path) -> Self {
-        Self { directory: run.join(".forwarding"), root: ROOT.into(), names: FORWARDING, value: Some("1") }
+        let (directory, wish) = (run.join(".forwarding"), Wish::Exactly("1"));
+        Self { directory, root: ROOT.into(), names: FORWARDING, wish }
+    }
+
+    /// The limit that every cluster shares with the machine's root.
+    pub(crate) fn watches(run: &Utf8Path) -> Self {
+        let (directory, wish) = (run.join(".watches"), Wish::AtLeast(ENOUGH_WATCHES));
+        Self { directory, root: ROOT.into(), names: WATCHES, wish }
     }
 
     /// Remembers the settings before a cluster changes them.
@@ -91,8 +113,14 @@ impl Settings {
             }
         }
         disk::write(&self.needed_by(cluster), b"")?;
-        let Some(value) = self.value else { return Ok(()) };
-        self.names.iter().try_for_each(|name| self.set(name, value.as_bytes()))
+        self.names.iter().try_for_each(|name| match self.wish {
+            Wish::Theirs => Ok(()),
+            Wish::Exactly(value) => self.set(name, value.as_bytes()),
+            Wish::AtLeast(least) => {
+                let now = disk::read(&self.root.join(name))?.and_then(|now| text(&now).parse::<u64>().ok());
+                if now.is_some_and(|now| now < least) { self.set(name, least.to_string().as_bytes()) } else { Ok(()) }
+            }
+        })
     }
 
     /// Puts the settings back if no other cluster changes them.
@@ -175,6 +203,19 @@ mod tests {
         assert_eq!(values(&machine), ["0\n"]);
         machine.release("two").unwrap();
         assert!(!machine.directory.exists());
+    }
+
+    #[test]
+    fn a_limit_is_raised_and_never_lowered() {
+        let scratch = tempfile::tempdir().unwrap();
+        let machine = machine(&scratch, Settings::watches);
+        machine.need("one").unwrap();
+        assert_eq!(values(&machine), ["8192"]);
+        machine.release("one").unwrap();
+        assert_eq!(values(&machine), ["0\n"]);
+        std::fs::write(machine.root.join(WATCHES[0]), "100000\n").unwrap();
+        machine.need("one").unwrap();
+        assert_eq!(values(&machine), ["100000\n"]);
     }
 
     #[test]
