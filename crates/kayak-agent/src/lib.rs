@@ -18,6 +18,7 @@ pub mod init;
 pub mod instance;
 mod kubelet_certificate;
 mod leases;
+pub mod look;
 pub mod member;
 mod part;
 mod pod_network;

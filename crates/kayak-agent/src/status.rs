@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use kayak_core::node::{InstanceStatus, MemberStatus, STATUS_SOCKET, Status, UnitStatus};
-use tokio::io::{AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -270,15 +270,30 @@ async fn tell(mut stream: UnixStream, mut states: watch::Receiver<State>) {
 /// Copies what the agent tells to `writer`, a line per change and one now and then, until the agent or the writer ends;
 /// waits for an agent that has not started yet.
 pub async fn follow(mut writer: impl AsyncWrite + Unpin) -> Result<(), StatusError> {
-    let stream = connect().await?;
-    let mut lines = BufReader::new(stream).lines();
-    while let Some(mut line) = lines.next_line().await.map_err(StatusError::Read)? {
+    let mut agent = Follower::connect().await?;
+    while let Some(mut line) = agent.0.next_line().await.map_err(StatusError::Read)? {
         line.push('\n');
         let written = writer.write_all(line.as_bytes()).await;
         written.map_err(StatusError::Write)?;
         writer.flush().await.map_err(StatusError::Write)?;
     }
     Ok(())
+}
+
+/// An agent that is listened to.
+pub(crate) struct Follower(Lines<BufReader<UnixStream>>);
+
+impl Follower {
+    /// Waits for an agent that has not started yet.
+    pub(crate) async fn connect() -> Result<Self, StatusError> {
+        Ok(Self(BufReader::new(connect().await?).lines()))
+    }
+
+    /// What it tells next; nothing once it has ended.
+    pub(crate) async fn next(&mut self) -> Result<Option<Status>, StatusError> {
+        let line = self.0.next_line().await.map_err(StatusError::Read)?;
+        line.map(|line| serde_json::from_str(&line).map_err(StatusError::Parse)).transpose()
+    }
 }
 
 /// Returns what the agent sees now; waits for an agent that has not started yet.

@@ -14,6 +14,7 @@ pub mod form;
 pub mod host;
 pub mod instance;
 pub mod kubeconfig;
+pub mod look;
 pub mod node;
 pub mod object;
 pub mod person;

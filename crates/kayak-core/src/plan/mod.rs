@@ -25,6 +25,16 @@ pub enum Fact<T> {
     Unknown(String),
 }
 
+impl<T> Fact<T> {
+    /// What was seen, or why it could not be.
+    pub fn known(&self) -> Result<&T, String> {
+        match self {
+            Self::Known(fact) => Ok(fact),
+            Self::Unknown(because) => Err(because.clone()),
+        }
+    }
+}
+
 /// Whether a node's container is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ContainerState {

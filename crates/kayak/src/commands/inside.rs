@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
-use kayak_agent::{agent, etcd, init, instance, member, pods, probe, sockets, status};
+use kayak_agent::{agent, etcd, init, instance, look, member, pods, probe, sockets, status};
 use kayak_core::node::CONFIG_PATH;
 use kayak_core::pods::PodRow;
 use kayak_core::sockets::SocketRow;
@@ -51,6 +51,13 @@ pub enum InsideCommand {
     /// List the sockets of this node that wait for anybody
     #[command(hide = true)]
     Sockets,
+    /// Tell all that can be asked inside this node, as JSON
+    #[command(hide = true)]
+    Look {
+        /// Now and again and again
+        #[arg(long)]
+        follow: bool,
+    },
     /// Tell what the agent sees
     #[command(hide = true)]
     AgentStatus {
@@ -140,6 +147,12 @@ pub fn run(cx: &Context, command: InsideCommand) -> Result<ExitCode, CommandErro
         InsideCommand::Sockets => {
             let rows = block_on(async { Ok(sockets::list().await?) })?;
             print_sockets(cx, &rows)?;
+        }
+        InsideCommand::Look { follow: true } => {
+            block_on(async { Ok(look::follow(tokio::io::stdout()).await?) })?;
+        }
+        InsideCommand::Look { follow: false } => {
+            report::json(&block_on(async { Ok(look::once().await) })?)?;
         }
         InsideCommand::AgentStatus { follow: true } => {
             block_on(async { Ok(status::follow(tokio::io::stdout()).await?) })?;
