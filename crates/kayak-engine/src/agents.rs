@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures::{Stream, StreamExt as _};
 use kayak_core::chain::chain;
 use kayak_core::node::{BINARY, Status};
-use tokio::io::{AsyncBufReadExt as _, BufReader, empty, sink};
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncBufReadExt as _, BufReader, empty};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -75,21 +76,54 @@ async fn follow(driver: Arc<dyn Driver>, node: NodeId, tell: watch::Sender<Optio
 
 /// Passes on what one agent tells until it ends, and says why it did.
 async fn listen(driver: &Arc<dyn Driver>, node: &NodeId, tell: &watch::Sender<Option<Told>>) -> String {
-    let (reader, mut writer) = tokio::io::duplex(64 * 1024);
-    let command = [BINARY, "agent-status", "--follow"].map(str::to_owned);
-    let exec = async {
-        let io = ExecIo::Streams { stdin: &mut empty(), stdout: &mut writer, stderr: &mut sink() };
-        let ended = driver.exec(node, &command, io).await;
-        drop(writer);
-        ended.map_or_else(|error| chain(&error), |_| "the agent's status ended".to_owned())
-    };
-    let pass_on = async {
-        let mut lines = BufReader::new(reader).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            let status = serde_json::from_str(&line).map(Arc::new);
-            let status = status.map_err(|e| format!("the agent's status cannot be read: {e}"));
-            tell.send_replace(Some(status));
+    let mut told = std::pin::pin!(told_by(driver, node, &[BINARY, "agent-status", "--follow"]));
+    while let Some(line) = told.next().await {
+        match line {
+            Line::Told(status) => drop(tell.send_replace(Some(status.map(Arc::new)))),
+            Line::Ended(because) => return because,
         }
-    };
-    tokio::join!(exec, pass_on).0
+    }
+    "the agent's status ended".into()
+}
+
+/// What a program in a node does.
+#[derive(Debug)]
+pub(crate) enum Line<T> {
+    /// It has told something, or what cannot be understood.
+    Told(Result<T, String>),
+    /// It has ended, and why.
+    Ended(String),
+}
+
+/// What a program in a node tells, a JSON document a line. It is ended when this is dropped.
+pub(crate) fn told_by<T: DeserializeOwned>(
+    driver: &Arc<dyn Driver>,
+    node: &NodeId,
+    command: &[&str],
+) -> impl Stream<Item = Line<T>> + use<T> {
+    let command: Vec<_> = command.iter().map(|&word| word.to_owned()).collect();
+    let (driver, node) = (Arc::clone(driver), node.clone());
+    let (reader, mut writer) = tokio::io::duplex(64 * 1024);
+    let mut program = JoinSet::new();
+    program.spawn(async move {
+        let mut complaints = Vec::new();
+        let io = ExecIo::Streams { stdin: &mut empty(), stdout: &mut writer, stderr: &mut complaints };
+        match driver.exec(&node, &command, io).await {
+            Err(error) => chain(&error),
+            Ok(code) => {
+                let complaints = String::from_utf8_lossy(&complaints);
+                format!("`{}` ended with {code}: {}", command.join(" "), complaints.trim())
+            }
+        }
+    });
+    let lines = BufReader::new(reader).lines();
+    futures::stream::unfold(Some((lines, program)), |state| async move {
+        let (mut lines, mut program) = state?;
+        if let Ok(Some(line)) = lines.next_line().await {
+            let told = serde_json::from_str(&line).map_err(|e| format!("what it tells cannot be read: {e}"));
+            return Some((Line::Told(told), Some((lines, program))));
+        }
+        let because = program.join_next().await.and_then(Result::ok);
+        Some((Line::Ended(because.unwrap_or_else(|| "it was given up".into())), None))
+    })
 }

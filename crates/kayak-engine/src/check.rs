@@ -149,7 +149,7 @@ fn anywhere<'a>(cluster: &'a ClusterHandle, component: &'a str) -> impl Stream<I
     })
 }
 
-fn units_ready(status: &Status) -> Verdict {
+pub(crate) fn units_ready(status: &Status) -> Verdict {
     let down = status.units.iter().find(|(_, unit)| !unit.ready);
     match down {
         Some((name, unit)) => {
@@ -166,7 +166,7 @@ fn units_ready(status: &Status) -> Verdict {
     }
 }
 
-fn self_hosted(status: &Status, component: &str) -> Verdict {
+pub(crate) fn self_hosted(status: &Status, component: &str) -> Verdict {
     let instances = status.fronts.get(component).map(Vec::as_slice).unwrap_or_default();
     // What stands behind other nodes' fronts is those nodes' to tell.
     let here = |instance: &&InstanceStatus| instance.node.is_none();
@@ -178,7 +178,7 @@ fn self_hosted(status: &Status, component: &str) -> Verdict {
     }
 }
 
-fn member(status: &Status) -> Verdict {
+pub(crate) fn member(status: &Status) -> Verdict {
     match &status.etcd {
         Some(member) if member.learner => Verdict::NotYet("it is still a learner".into()),
         Some(member) if member.healthy => Verdict::Holds,
@@ -189,7 +189,7 @@ fn member(status: &Status) -> Verdict {
     }
 }
 
-fn temporary_gone(status: &Status) -> Verdict {
+pub(crate) fn temporary_gone(status: &Status) -> Verdict {
     if status.fronts.is_empty() {
         return Verdict::NotYet("the agent has not asked the runtime yet".into());
     }

@@ -236,7 +236,12 @@ fn new_encryption_key() -> Result<Secret, KeyError> {
 
 /// Says whether a certificate has expired, or is none.
 pub fn is_expired(pem: &str, now: OffsetDateTime) -> bool {
-    with_certificate(pem, |certificate| certificate.validity().not_after.to_datetime() <= now).unwrap_or(true)
+    end(pem).is_none_or(|end| end <= now)
+}
+
+/// Says when a certificate ends, if it is one.
+pub fn end(pem: &str) -> Option<OffsetDateTime> {
+    with_certificate(pem, |certificate| certificate.validity().not_after.to_datetime())
 }
 
 fn with_certificate<T>(pem: &str, look: impl FnOnce(&X509Certificate<'_>) -> T) -> Option<T> {

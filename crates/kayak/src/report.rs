@@ -11,7 +11,9 @@ use kayak_core::config::ConfigError;
 use kayak_core::plan::PhaseId;
 use kayak_engine::event::Event;
 use owo_colors::OwoColorize as _;
+use rustix::termios::tcgetwinsize;
 use serde::Serialize;
+use similar::{ChangeTag, TextDiff};
 use tracing_subscriber::EnvFilter;
 
 use crate::commands::plan::edited;
@@ -92,23 +94,85 @@ pub fn json(value: &impl Serialize) -> Result<(), serde_json::Error> {
     Ok(())
 }
 
-/// Prints whether something holds, and why not.
-pub fn verdict(what: &str, because: Option<&str>) {
-    match because {
-        None => println!("{} {what}", "✓".green()),
-        Some(because) => println!("{} {what}: {because}", "✗".red()),
-    }
+/// Says whether something holds, if that is known, and why not.
+pub fn verdict(what: &str, holds: Option<bool>, because: Option<&str>) -> String {
+    let mark = match holds {
+        Some(true) => "✓".green().to_string(),
+        Some(false) => "✗".red().to_string(),
+        None => "?".yellow().to_string(),
+    };
+    because.map_or_else(|| format!("{mark} {what}"), |because| format!("{mark} {what}: {because}"))
 }
 
 /// Prints rows in aligned columns.
 pub fn table(rows: &[Vec<String>]) {
+    table_lines(rows).iter().for_each(|line| println!("{line}"));
+}
+
+/// Aligns rows in columns.
+pub fn table_lines(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max();
     let widths: Vec<_> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    for row in rows {
+    let line = |row: &Vec<String>| {
         let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        println!("{}", cells.join("  ").trim_end());
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Prints lines that take the place of what was printed before: on a terminal the screen is theirs, elsewhere
+/// only those are printed that differ.
+#[derive(Default)]
+pub struct Screen {
+    before: Option<Shown>,
+}
+
+/// Lines, and the same without what moves all the time, by which differences are told.
+struct Shown {
+    lines: Vec<String>,
+    settled: String,
+}
+
+impl Screen {
+    /// Prints. `settled` are the same lines without what moves all the time.
+    pub fn show(&mut self, lines: Vec<String>, settled: &[String]) {
+        // A table is wider where only one of its rows has become so.
+        let squeeze = |line: &String| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n";
+        let now = Shown { lines, settled: settled.iter().map(squeeze).collect() };
+        match &self.before {
+            _ if std::io::stdout().is_terminal() => draw(&now.lines),
+            Some(before) => differences(before, &now).iter().for_each(|line| println!("{line}")),
+            None => now.lines.iter().for_each(|line| println!("{line}")),
+        }
+        self.before = Some(now);
     }
+}
+
+fn differences(before: &Shown, now: &Shown) -> Vec<String> {
+    let diff = TextDiff::from_lines(&before.settled, &now.settled);
+    let line = |lines: &[String], index: Option<usize>| lines.get(index?).cloned();
+    let changes = diff.iter_all_changes().filter_map(|change| match change.tag() {
+        ChangeTag::Equal => None,
+        ChangeTag::Delete => line(&before.lines, change.old_index()).map(|line| format!("- {line}")),
+        ChangeTag::Insert => line(&now.lines, change.new_index()).map(|line| format!("+ {line}")),
+    });
+    changes.collect()
+}
+
+/// Draws lines from the top of the terminal, as many as fit: a line that is too long is cut off by the
+/// terminal, which does not wrap meanwhile.
+fn draw(lines: &[String]) {
+    let rows = tcgetwinsize(std::io::stdout()).map_or(24, |size| usize::from(size.ws_row)).max(2);
+    let mut text = String::from("\x1b[?7l\x1b[H");
+    let shown = if lines.len() < rows { lines.len() } else { rows - 2 };
+    for line in &lines[..shown] {
+        text += &format!("{line}\x1b[K\n");
+    }
+    if shown < lines.len() {
+        text += &format!("{}\x1b[K\n", format!("… and {} more lines", lines.len() - shown).dimmed());
+    }
+    println!("{text}\x1b[J\x1b[?7h");
 }
 
 /// Asks on the terminal; without one the answer is no.
@@ -244,5 +308,22 @@ impl Progress {
         for command in phase.by_hand() {
             self.line(&format!("    {command}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_differs_beyond_what_moves_is_a_difference() {
+        let shown = |lines: [&str; 2], settled: [&str; 2]| Shown {
+            lines: lines.map(str::to_owned).into(),
+            settled: settled.map(|line| format!("{line}\n")).concat(),
+        };
+        let before = shown(["a yes 1", "b  yes 1"], ["a yes ?", "b yes ?"]);
+        assert!(differences(&before, &shown(["a yes 2", "b yes 2"], ["a yes ?", "b yes ?"])).is_empty());
+        let now = shown(["a yes 3", "b no  3"], ["a yes ?", "b no ?"]);
+        assert_eq!(differences(&before, &now), ["- b  yes 1", "+ b no  3"]);
     }
 }

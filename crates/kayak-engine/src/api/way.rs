@@ -27,11 +27,12 @@ pub(super) async fn context(kubeconfig: &Kubeconfig) -> Option<String> {
     if all.len() < 2 {
         return current;
     }
-    let accepts = stream::iter(&all).map(|name| async move {
-        let address = address(kubeconfig, name)?;
-        timeout(PATIENCE, TcpStream::connect(address)).await.ok()?.ok().map(|_| name.clone())
+    let count = all.len();
+    let ways = all.into_iter().map(|name| (address(kubeconfig, &name), name));
+    let accepts = stream::iter(ways.collect::<Vec<_>>()).map(|(address, name)| async move {
+        timeout(PATIENCE, TcpStream::connect(address?)).await.ok()?.ok().map(|_| name)
     });
-    let mut accepts = std::pin::pin!(accepts.buffered(all.len()).filter_map(std::future::ready));
+    let mut accepts = std::pin::pin!(accepts.buffered(count).filter_map(std::future::ready));
     accepts.next().await.or(current)
 }
 

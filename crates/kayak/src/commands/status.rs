@@ -1,5 +1,6 @@
 use std::process::ExitCode;
 
+use futures::StreamExt as _;
 use kayak_core::cluster::Role;
 use kayak_core::plan::ContainerState;
 use kayak_engine::asset_dir;
@@ -9,64 +10,60 @@ use kayak_engine::status::{self, Report};
 use super::preflight::require_root;
 use crate::context::{Context, block_on};
 use crate::error::CommandError;
-use crate::report::{self, Output};
+use crate::report::{self, Output, Screen};
 
-/// Show how the cluster is: nodes, components, and every condition that should hold
+mod text;
+
+/// Show how the cluster is: nodes, etcd, components, certificates, and every condition that should hold
 ///
-/// Nodes and their runtimes are asked themselves, so that it works with the API down too. Ends with 0
-/// if all is well, with 1 if anything is not.
+/// Nodes and their runtimes are asked themselves, each for so long and no longer, so that it works with
+/// nodes or the API down too: what cannot be known is shown as `?`, and as null in JSON, with the reason.
+/// Ends with 0 if all is well, with 1 if anything is not.
 #[derive(clap::Args)]
-#[command(after_help = "Example: kayak status --output json | jq '.checks[] | select(.holds | not)'")]
-pub struct StatusArgs {}
+#[command(after_help = "Examples:
+  kayak status --watch
+  kayak status --output json | jq '.checks[] | select(.holds | not)'")]
+pub struct StatusArgs {
+    /// Show it again whenever something changes, until Ctrl-C: on a terminal in the same place, elsewhere
+    /// the lines that differ, with `--output json` one document a line
+    #[arg(long)]
+    watch: bool,
+}
 
-pub fn run(cx: &Context, _: &StatusArgs) -> Result<ExitCode, CommandError> {
+pub fn run(cx: &Context, args: &StatusArgs) -> Result<ExitCode, CommandError> {
     require_root()?;
     let assets = asset_dir::read(&cx.dirs.assets(&cx.cluster_name()?))?;
-    let report = block_on(async {
+    block_on(async {
         let cluster = ClusterHandle::new(assets, cx.driver()?).await?;
-        Ok(status::report(&cluster).await?)
-    })?;
+        if args.watch { watch(cx, &cluster).await } else { once(cx, &cluster).await }
+    })
+}
+
+async fn once(cx: &Context, cluster: &ClusterHandle) -> Result<ExitCode, CommandError> {
+    let report = status::report(cluster).await?;
     match cx.output {
         Output::Json => report::json(&report)?,
-        Output::Text => print(&report),
+        Output::Text => text::lines(&report).iter().for_each(|line| report::data(line)),
     }
-    Ok(if report.well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit_code(&report))
 }
 
-fn print(report: &Report) {
-    let verdict = if report.well { "is well" } else { "is not well" };
-    report::data(&format!("cluster `{}` {verdict} (asked for {:.1} s)", report.cluster, report.seconds));
-    report::data("");
-    let mut table = vec![row(&["NODE", "STATE", "ROLE", "ADDRESS", "KUBELET", "CONTAINERD"])];
-    table.extend(report.nodes.iter().map(|node| {
-        let version = |version: &Option<String>| version.clone().unwrap_or_else(|| "?".into());
-        let (kubelet, containerd) = (version(&node.kubelet), version(&node.containerd));
-        row(&[&node.name, state_name(node.state), role_name(node.role), &node.address, &kubelet, &containerd])
-    }));
-    report::table(&table);
-    if !report.components.is_empty() {
-        report::data("");
-        let mut table = vec![row(&["COMPONENT", "NODE", "POD", "STATE", "RESTARTS", "VERSION"])];
-        table.extend(
-            report.components.iter().map(|it| {
-                row(&[&it.name, &it.node, &it.pod, &it.state, &it.restarts.to_string(), &it.version])
-            }),
-        );
-        report::table(&table);
-    }
-    report::data("");
-    for check in &report.checks {
-        report::verdict(&check.text, check.because.as_deref());
-    }
-    for node in &report.nodes {
-        for trouble in &node.troubles {
-            report::verdict(&format!("node `{}`", node.name), Some(trouble));
+async fn watch(cx: &Context, cluster: &ClusterHandle) -> Result<ExitCode, CommandError> {
+    let mut reports = std::pin::pin!(status::watch(cluster)?);
+    let mut screen = Screen::default();
+    let mut code = ExitCode::SUCCESS;
+    while let Some(report) = reports.next().await {
+        match cx.output {
+            Output::Json => report::json(&report)?,
+            Output::Text => screen.show(text::lines(&report), &text::lines(&report.settled())),
         }
+        code = exit_code(&report);
     }
+    Ok(code)
 }
 
-fn row(cells: &[&str]) -> Vec<String> {
-    cells.iter().map(|&cell| cell.to_owned()).collect()
+fn exit_code(report: &Report) -> ExitCode {
+    if report.well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// What there is of a node, in a word.

@@ -5,6 +5,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
+
 use crate::space::Space;
 
 const KAYAK: &str = env!("CARGO_BIN_EXE_kayak");
@@ -121,17 +123,26 @@ impl Cluster {
         state().join(&self.name).join("assets")
     }
 
-    /// The first process of the node, as the machine counts: known by its control group.
-    pub fn init_process(&self) -> rustix::process::Pid {
+    /// The first process of the node, as the machine counts.
+    pub fn init_process(&self) -> Pid {
+        let is_init = |process: &&Pid| {
+            let path = format!("/proc/{}/cmdline", process.as_raw_nonzero());
+            std::fs::read_to_string(path).is_ok_and(|command| command.starts_with("/usr/bin/kayak\0init\0"))
+        };
+        *self.processes().iter().find(is_init).expect("the node runs")
+    }
+
+    /// All processes of the node, in order: known by their control group.
+    pub fn processes(&self) -> Vec<Pid> {
         let group = format!("kayak/{}/", self.name);
         let entries = std::fs::read_dir("/proc").unwrap().flatten();
-        let init = entries.filter_map(|entry| {
-            let read = |name: &str| std::fs::read_to_string(entry.path().join(name)).ok();
-            let first =
-                read("cmdline")?.starts_with("/usr/bin/kayak\0init\0") && read("cgroup")?.contains(&group);
-            first.then(|| entry.file_name().to_str()?.parse().ok())?
+        let own = entries.filter_map(|entry| {
+            let groups = std::fs::read_to_string(entry.path().join("cgroup")).ok()?;
+            Pid::from_raw(entry.file_name().to_str()?.parse().ok()?).filter(|_| groups.contains(&group))
         });
-        init.min().and_then(rustix::process::Pid::from_raw).expect("the node runs")
+        let mut own: Vec<_> = own.collect();
+        own.sort_by_key(|process| process.as_raw_nonzero());
+        own
     }
 
     /// Kills the node's first process, and all of the node with it.

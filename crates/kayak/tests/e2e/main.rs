@@ -64,6 +64,8 @@ const SHARED: &[(&str, Scenario)] = &[
     ("a_privileged_pod_and_a_job_run", workloads_run::a_privileged_pod_and_a_job_run),
     ("secrets_are_encrypted_in_etcd", control_plane_is_ordinary::secrets_are_encrypted_in_etcd),
     ("status_tells_what_is_wrong", when_unwell::status_tells_what_is_wrong),
+    ("status_answers_although_the_node_is_frozen", when_unwell::status_answers_although_the_node_is_frozen),
+    ("status_tells_what_changes", when_unwell::status_tells_what_changes),
     ("support_holds_everything_but_secrets", when_unwell::support_holds_everything_but_secrets),
     ("nodes_tell_logs_and_pods_without_an_api", nodes_can_be_looked_into::logs_and_pods_without_an_api),
     ("serving_certificates_are_approved_by_the_rule", nodes_can_be_looked_into::serving_certificates),

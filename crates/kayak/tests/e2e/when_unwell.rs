@@ -1,12 +1,13 @@
 //! `kayak status` and `kayak support`: what is told of a cluster that is not well.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::process::Command;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::cluster::{Cluster, scratch, show, succeed};
+use crate::cluster::{Cluster, Running, eventually, scratch, show, succeed};
 use crate::nodes_can_be_looked_into::process;
 
 /// Runs `kayak status`; returns what it says and whether all is well.
@@ -17,9 +18,9 @@ fn status(cluster: &Cluster) -> (Value, bool) {
     (serde_json::from_slice(&output.stdout).unwrap(), well)
 }
 
-/// Why the checks that do not hold do not, by their texts.
+/// Why the checks that do not hold do not, or are not known to, by their texts.
 fn broken(report: &Value) -> BTreeMap<String, String> {
-    let checks = report["checks"].as_array().unwrap().iter().filter(|check| check["holds"] == false);
+    let checks = report["checks"].as_array().unwrap().iter().filter(|check| check["holds"] != true);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     checks.map(|check| (text(&check["text"]), text(&check["because"]))).collect()
 }
@@ -33,15 +34,88 @@ pub fn status_tells_what_is_wrong(cluster: &Cluster) {
     for name in ["etcd", "kube-apiserver", "coredns", "flannel", "kube-proxy"] {
         assert!(components.iter().any(|component| *component == name), "{components:?}");
     }
+    sections_are_complete(&report);
+    let left_over = components.iter().any(|name| name.as_str().unwrap().contains("temporary"));
+    assert!(!left_over && report["components"].as_array().unwrap().iter().all(|it| it["state"] == "running"));
     with_api_down(cluster, || {
         let (report, well) = status(cluster);
         assert!(!well);
         let broken = broken(&report);
         assert!(broken.contains_key("the API answers"), "{broken:?}");
+        let node = &report["nodes"][0];
+        assert!(node["ready"].is_null() && node["because"].as_str().unwrap().contains("the API"), "{node}");
+        assert!(report["balancers"][0]["servers"][0]["ready"] == false, "{report}");
         assert!(report["components"].to_string().contains("etcd"), "the runtime tells: {report}");
         let text = cluster.command(&["status"]).output().unwrap();
         assert!(String::from_utf8_lossy(&text.stdout).contains("is not well"), "{}", show(&text));
     });
+}
+
+/// What a healthy cluster of one node tells beside its nodes, components and conditions.
+fn sections_are_complete(report: &Value) {
+    assert!(report["nodes"][0]["ready"] == true && report["nodes"][0]["containerd"].is_string(), "{report}");
+    let member = &report["etcd"]["members"][0];
+    assert!(report["etcd"]["leader"] == "controller-0" && member["leader"] == true, "{member}");
+    assert!(member["healthy"] == true && member["learner"] == false && member["lag"] == 0, "{member}");
+    assert!(member["raft_index"].as_u64() > Some(0) && member["db_size"].as_u64() > Some(0), "{member}");
+    let servers = &report["balancers"][0]["servers"];
+    assert!(servers[0]["node"] == "controller-0" && servers[0]["ready"] == true, "{servers}");
+    let certificates = report["certificates"].as_array().unwrap();
+    let days = |certificate: &Value| certificate["days"].as_i64().unwrap();
+    assert!(certificates.is_sorted_by_key(days) && (300..=366).contains(&days(&certificates[0])));
+    for name in ["ca", "kube-apiserver", "controller-0-kubelet", "controller-0-kubelet-serving"] {
+        assert!(certificates.iter().any(|it| it["name"] == name), "{name} of {certificates:?}");
+    }
+}
+
+/// Asks `kayak status` while something stands still that still takes questions; returns what it says.
+fn status_in_time(cluster: &Cluster) -> Value {
+    let start = Instant::now();
+    let (report, well) = status(cluster);
+    assert!(!well && start.elapsed() < Duration::from_secs(5), "{:?}: {report}", start.elapsed());
+    report
+}
+
+/// Stops all of the node as it is, and lets it go on afterwards.
+pub fn status_answers_although_the_node_is_frozen(cluster: &Cluster) {
+    let processes = cluster.processes();
+    let signal = |signal| {
+        for &process in &processes {
+            // Those that have ended meanwhile need none.
+            let _ = rustix::process::kill_process(process, signal);
+        }
+    };
+    signal(rustix::process::Signal::STOP);
+    let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| status_in_time(cluster)));
+    signal(rustix::process::Signal::CONT);
+    cluster.wait_for(&["get", "--raw", "/readyz"], |answer| answer == "ok");
+    let report = looked.unwrap();
+    let node = &report["nodes"][0];
+    assert!(node["state"] == "Running" && node["ready"].is_null(), "{node}");
+    assert!(node["troubles"].to_string().contains("the agent said nothing within 2 s"), "{node}");
+    assert!(report["etcd"]["members"][0]["healthy"].is_null(), "{report}");
+    assert!(report["balancers"][0]["because"].is_string(), "{report}");
+    assert!(broken(&report).len() == report["checks"].as_array().unwrap().len(), "{report}");
+    eventually("the cluster is well again", || {
+        let (report, well) = status(cluster);
+        if well { Ok(()) } else { Err(format!("{:?}", broken(&report))) }
+    });
+}
+
+/// Watches while an API server stands still: the news are told, a document a line.
+pub fn status_tells_what_changes(cluster: &Cluster) {
+    let mut watch = cluster.command(&["status", "--watch", "--output=json"]);
+    let mut watch = Running(watch.stdout(Stdio::piped()).spawn().unwrap());
+    let mut reports = BufReader::new(watch.0.stdout.take().unwrap())
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let first = reports.next().unwrap();
+    assert!(first["well"] == true, "{first}");
+    with_api_down(cluster, || {
+        let down = reports.find(|report| report["balancers"][0]["servers"][0]["ready"] == false).unwrap();
+        assert!(down["well"] == false, "{down}");
+    });
+    assert!(reports.any(|report| report["well"] == true));
 }
 
 /// Stops the API server under the test's feet, and lets it go on afterwards.
