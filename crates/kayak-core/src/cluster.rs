@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::component::{etcd, flannel};
+use crate::component::flannel;
 use crate::config::{Config, Network, NetworkMode, NodeSettings};
+use crate::ports;
 
 /// The API's port, on every controller's address and on each node's loopback.
 pub const API_PORT: u16 = 6443;
@@ -186,7 +187,7 @@ impl Cluster {
             NetworkMode::Bridge => return None,
             NetworkMode::Host => self.config.network.interface.clone()?,
         };
-        let ports = [etcd::CLIENT_PORT, etcd::PEER_PORT, API_PORT, KUBELET_PORT].map(|port| (port, port));
+        let ports = ports::AT_ADDRESS.map(|(port, _)| (port, port));
         Some(HostNetwork {
             interface,
             address: self.nodes.first()?.address,

@@ -29,7 +29,7 @@ const CA_FILE: &str = "/etc/kubernetes/pki/ca.crt";
 /// Where a controller keeps the cluster's configuration as it was last applied.
 pub const CLUSTER_CONFIG: &str = "/etc/kubernetes/kayak/cluster.yaml";
 /// Upstream's default of `healthzPort`.
-const KUBELET_HEALTH_PORT: u16 = 10248;
+pub(crate) const KUBELET_HEALTH_PORT: u16 = 10248;
 /// Where the kubelet keeps the certificates that it renews itself.
 pub const KUBELET_PKI: &str = "/var/lib/kubelet/pki";
 /// Where the kubelet finds static pods.

@@ -21,6 +21,7 @@ pub mod person;
 pub mod pki;
 pub mod plan;
 pub mod pods;
+pub mod ports;
 pub mod preflight;
 pub mod profile;
 pub mod sockets;

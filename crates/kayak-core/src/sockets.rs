@@ -1,9 +1,13 @@
 //! Who listens in a node's network, and for whom: what `kayak sockets` tells.
 
+mod table;
+
 use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::table::{TABLES, Table, Waiting};
 
 /// A socket that waits for anybody: a listening one of TCP, or one of UDP that is not connected.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,7 +1,6 @@
 //! Every socket of the node's network that waits for anybody, and whose it is.
 
 mod process;
-mod table;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,14 +9,13 @@ use std::time::Duration;
 
 use kayak_core::chain::chain;
 use kayak_core::node::{CRI_SOCKET, UNITS_DIR};
-use kayak_core::sockets::{Owner, SocketProcess, SocketRow};
+use kayak_core::sockets::{Owner, SocketProcess, SocketRow, TABLES, Waiting};
 use kayak_cri::v1::{Container, ListContainersRequest};
 use kayak_cri::{CONTAINER_NAME, ConnectError, POD_NAME, POD_NAMESPACE};
 use tokio::time::timeout;
 
 use crate::supervise;
 use process::Processes;
-use table::Waiting;
 
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -69,7 +67,7 @@ enum RuntimeError {
 
 /// Lists the sockets in the network of whoever calls it, by address.
 pub async fn list() -> Result<Vec<SocketRow>, SocketsError> {
-    let waiting = table::read()?;
+    let waiting = waiting()?;
     let processes = Processes::look()?;
     let units = supervise::noted().map_err(SocketsError::Units)?;
     let containers = containers().await;
@@ -85,6 +83,23 @@ pub async fn list() -> Result<Vec<SocketRow>, SocketsError> {
     let mut rows: Vec<_> = waiting.into_iter().map(row).collect();
     rows.sort();
     Ok(rows)
+}
+
+/// Reads all of the kernel's lists.
+fn waiting() -> Result<Vec<Waiting>, SocketsError> {
+    let mut sockets = Vec::new();
+    for table in TABLES {
+        let path = PathBuf::from(table.path);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            // A kernel without IPv6.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(SocketsError::Table { path, source }),
+        };
+        let waiting = table.waiting(&text);
+        sockets.extend(waiting.map_err(|line| SocketsError::Line { path, line: line.to_owned() })?);
+    }
+    Ok(sockets)
 }
 
 /// The owners by container id; without the runtime none is known, and the sockets still are.

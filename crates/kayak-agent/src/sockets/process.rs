@@ -165,7 +165,7 @@ mod tests {
     fn sockets_are_found_with_those_who_hold_them() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let waiting = super::super::table::read().unwrap();
+        let waiting = super::super::waiting().unwrap();
         let found = waiting.iter().find(|socket| socket.address == address).unwrap();
         let this = Process::look(std::process::id()).unwrap();
         assert!(this.sockets.contains(&found.inode));

@@ -18,6 +18,8 @@ pub const NAME: &str = "flannel";
 const VXLAN_OVERHEAD: u32 = 50;
 /// Where the kernel takes VXLAN's packets, on every address: its socket cannot be bound to one.
 pub const VXLAN_PORT: u16 = 8472;
+/// The port on loopback that tells whether it is well.
+pub const HEALTH_PORT: u16 = 10254;
 
 /// States flannel.
 pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, MissingKey> {
@@ -31,7 +33,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
             ("iface", "$(NODE_IP)"),
             ("ip-masq", ""),
             ("healthz-ip", "127.0.0.1"),
-            ("healthz-port", "10254"),
+            ("healthz-port", &HEALTH_PORT.to_string()),
         ],
     );
     let net_conf = json!({
@@ -39,7 +41,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
         "EnableNFTables": true,
         "Backend": backend(cluster),
     });
-    let health = Some(Probe::Http("/healthz", 10254, Some("127.0.0.1")));
+    let health = Some(Probe::Http("/healthz", HEALTH_PORT, Some("127.0.0.1")));
     Ok(Component {
         secrets: BTreeMap::from([(
             "kubeconfig",

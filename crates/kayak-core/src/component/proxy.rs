@@ -12,6 +12,10 @@ use crate::pki::{KeyStore, MissingKey};
 
 /// Its name.
 pub const NAME: &str = "kube-proxy";
+/// The port on loopback that tells whether it is well.
+pub const HEALTH_PORT: u16 = 10256;
+/// The port on loopback of its metrics.
+pub const METRICS_PORT: u16 = 10249;
 
 /// States kube-proxy.
 pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, MissingKey> {
@@ -24,15 +28,15 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
         "mode": "nftables",
         "clientConnection": { "kubeconfig": format!("{secrets}/kubeconfig") },
         "clusterCIDR": cluster.config.network.pods,
-        "healthzBindAddress": "127.0.0.1:10256",
-        "metricsBindAddress": "127.0.0.1:10249",
+        "healthzBindAddress": format!("127.0.0.1:{HEALTH_PORT}"),
+        "metricsBindAddress": format!("127.0.0.1:{METRICS_PORT}"),
         // NodePorts answer on the node's own address only, not on every address it happens to have.
         "nodePortAddresses": ["primary"],
         // Zero leaves the kernel's values: they belong to the machine.
         "conntrack": { "maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s" },
     });
     merge(&mut settings, &cluster.config.components.kube_proxy.config);
-    let health = Some(Probe::Http("/livez", 10256, Some("127.0.0.1")));
+    let health = Some(Probe::Http("/livez", HEALTH_PORT, Some("127.0.0.1")));
     Ok(Component {
         secrets: BTreeMap::from([(
             "kubeconfig",
@@ -41,7 +45,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
         config: BTreeMap::from([("config.yaml", to_yaml(&settings))]),
         env: vec![Env::Field("NODE_NAME", "spec.nodeName")],
         probes: Probes {
-            startup: Some(Probe::Http("/healthz", 10256, Some("127.0.0.1"))),
+            startup: Some(Probe::Http("/healthz", HEALTH_PORT, Some("127.0.0.1"))),
             ready: None,
             live: health,
         },

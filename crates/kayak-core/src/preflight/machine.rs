@@ -6,6 +6,7 @@ use camino::Utf8PathBuf;
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::plan::Fact;
+use crate::sockets::SocketRow;
 
 /// A machine as it was found, apart from what belongs to the very cluster that is judged.
 #[derive(Debug, Clone)]
@@ -146,6 +147,8 @@ pub struct Network {
     pub dropping: Fact<Vec<String>>,
     /// Whether there are rules of iptables' old kind, which cannot be listed.
     pub legacy_filter: bool,
+    /// Who listens at a port that a cluster would have; on a bridge it has them for itself.
+    pub listeners: Fact<Vec<SocketRow>>,
 }
 
 /// A network interface.

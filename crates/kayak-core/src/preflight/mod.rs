@@ -3,6 +3,7 @@
 //! Looking at the machine is the engine's; here is only the judgement.
 
 mod clock;
+mod host;
 mod kernel;
 mod machine;
 mod network;
@@ -55,6 +56,7 @@ pub fn findings(cluster: &Cluster, machine: &Machine) -> Vec<Finding> {
     kernel::judge(machine, &mut found);
     room::judge(cluster, machine, &mut found);
     network::judge(cluster, &machine.network, &mut found);
+    host::judge(cluster, &machine.network, &mut found);
     clock::judge(&machine.clock, &mut found);
     other_kubernetes(machine, &mut found);
     found.0.sort_by_key(|finding| finding.severity);

@@ -5,6 +5,7 @@ use camino::Utf8PathBuf;
 use super::*;
 use crate::cluster::{Images, MachineFacts};
 use crate::config::Config;
+use crate::sockets::{Owner, Protocol, SocketProcess, SocketRow};
 
 const NOW: i64 = 1_800_000_000;
 
@@ -81,6 +82,7 @@ fn good() -> Machine {
             filters_bridged: false,
             dropping: Fact::Known(Vec::new()),
             legacy_filter: false,
+            listeners: Fact::Known(Vec::new()),
         },
         clock: Clock {
             now: NOW,
@@ -231,6 +233,53 @@ fn bridged_packets_of_several_nodes_must_pass_the_filter() {
     machine.network.filters_bridged = true;
     known(&mut machine.network.dropping).push("table ip filter, chain FORWARD".into());
     assert_eq!(told(&cluster, &machine), [("firewall-drops", Severity::Error)]);
+}
+
+const ON_TUN0: &str = "network: { mode: host, interface: tun0 }";
+
+fn listener(protocol: Protocol, address: &str) -> SocketRow {
+    let nginx =
+        SocketProcess { pid: 7, program: "nginx".into(), owner: Owner::Cgroup("/system.slice".into()) };
+    SocketRow { protocol, address: address.parse().unwrap(), processes: vec![nginx] }
+}
+
+#[test]
+fn a_port_that_a_cluster_on_the_machines_network_would_have_must_be_free() {
+    let told = |yaml: &str, protocol, address: &str| {
+        let mut machine = good();
+        known(&mut machine.network.listeners).push(listener(protocol, address));
+        told(&cluster(yaml), &machine)
+    };
+    let taken = [("port-taken", Severity::Error)];
+    for address in [
+        "10.8.0.1:6443",
+        "0.0.0.0:10250",
+        "[::]:2380",
+        "[::ffff:10.8.0.1]:2379",
+        "127.0.0.1:7443",
+        "0.0.0.0:10259",
+        "127.0.0.1:10248",
+        "127.0.0.1:10249",
+        "127.0.0.1:10254",
+        "127.0.0.1:10256",
+        "127.0.0.1:10257",
+    ] {
+        assert_eq!(told(ON_TUN0, Protocol::Tcp, address), taken, "{address}");
+        assert_eq!(told("", Protocol::Tcp, address), [], "a bridge is the cluster's own");
+    }
+    for free in ["192.0.2.2:6443", "127.0.0.1:10250", "10.8.0.1:10259", "[::1]:6443", "0.0.0.0:80"] {
+        assert_eq!(told(ON_TUN0, Protocol::Tcp, free), [], "{free}");
+    }
+    assert_eq!(told(ON_TUN0, Protocol::Udp, "0.0.0.0:6443"), []);
+}
+
+#[test]
+fn who_has_a_port_is_named() {
+    let mut machine = good();
+    let mut nobodys = listener(Protocol::Tcp, "127.0.0.1:7443");
+    nobodys.processes.clear();
+    known(&mut machine.network.listeners).extend([listener(Protocol::Tcp, "0.0.0.0:2379"), nobodys]);
+    insta::assert_json_snapshot!(findings(&cluster(ON_TUN0), &machine));
 }
 
 #[test]

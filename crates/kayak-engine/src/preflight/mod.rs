@@ -2,6 +2,7 @@
 
 mod disk;
 mod kernel;
+mod listeners;
 mod network;
 
 use std::collections::BTreeSet;

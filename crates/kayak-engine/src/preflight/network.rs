@@ -11,7 +11,7 @@ use kayak_core::preflight::{Interface, Neighbour, Network, Route};
 use rustix::io::Errno;
 use rustix::net::netlink::NETFILTER;
 
-use super::{fact, setting};
+use super::{fact, listeners, setting};
 use crate::dirs::Dirs;
 use crate::driver::local::paths;
 use crate::netlink::{Message, Netlink, attribute, attributes, nested, number, text};
@@ -51,6 +51,7 @@ pub(super) fn look(cluster: &str, dirs: &Dirs) -> Network {
         // Only where the old modules are loaded is there such a file.
         legacy_filter: std::fs::read_to_string("/proc/net/ip_tables_names")
             .is_ok_and(|tables| tables.lines().any(|table| table == "filter")),
+        listeners: fact(listeners::look(cluster)),
     }
 }
 

@@ -1,58 +1,55 @@
 //! The kernel's lists of sockets, `/proc/net/tcp` and its like (proc_pid_net(5)).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
 
-use kayak_core::sockets::Protocol;
-
-use super::SocketsError;
+use super::Protocol;
 
 /// A socket that waits for anybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Waiting {
-    pub(super) protocol: Protocol,
-    pub(super) address: SocketAddr,
-    pub(super) inode: u64,
+pub struct Waiting {
+    /// How it is spoken to.
+    pub protocol: Protocol,
+    /// Where it waits.
+    pub address: SocketAddr,
+    /// The kernel's number of it, by which those who hold it are found.
+    pub inode: u64,
 }
 
-/// The lists, and the state of a socket that waits: `TCP_LISTEN`, and `TCP_CLOSE`, which a UDP socket
-/// is in that is not connected (`include/net/tcp_states.h`).
-const TABLES: [(&str, Protocol, &str); 4] = [
-    ("/proc/net/tcp", Protocol::Tcp, "0A"),
-    ("/proc/net/tcp6", Protocol::Tcp, "0A"),
-    ("/proc/net/udp", Protocol::Udp, "07"),
-    ("/proc/net/udp6", Protocol::Udp, "07"),
+/// One list.
+#[derive(Debug, Clone, Copy)]
+pub struct Table {
+    /// Where the kernel tells it; without IPv6, two are not there.
+    pub path: &'static str,
+    protocol: Protocol,
+    /// The state of a socket that waits: `TCP_LISTEN`, and `TCP_CLOSE`, which a UDP socket is in that is
+    /// not connected (`include/net/tcp_states.h`).
+    state: &'static str,
+}
+
+/// All of them.
+pub const TABLES: [Table; 4] = [
+    Table { path: "/proc/net/tcp", protocol: Protocol::Tcp, state: "0A" },
+    Table { path: "/proc/net/tcp6", protocol: Protocol::Tcp, state: "0A" },
+    Table { path: "/proc/net/udp", protocol: Protocol::Udp, state: "07" },
+    Table { path: "/proc/net/udp6", protocol: Protocol::Udp, state: "07" },
 ];
 
-/// Reads them all.
-pub(super) fn read() -> Result<Vec<Waiting>, SocketsError> {
-    let mut sockets = Vec::new();
-    for (path, protocol, state) in TABLES {
-        let path = Path::new(path);
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            // A kernel without IPv6.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(source) => return Err(SocketsError::Table { path: path.into(), source }),
+impl Table {
+    /// Returns the sockets of a list that wait, or the line that is none.
+    pub fn waiting(self, text: &str) -> Result<Vec<Waiting>, &str> {
+        let Self { protocol, state, .. } = self;
+        let parse = |line| {
+            let fields: Vec<&str> = str::split_whitespace(line).collect();
+            let parsed = || Some((*fields.get(3)?, address(fields.get(1)?)?, fields.get(9)?.parse().ok()?));
+            match parsed() {
+                Some((now, address, inode)) => {
+                    Ok((now == state).then_some(Waiting { protocol, address, inode }))
+                }
+                None => Err(line),
+            }
         };
-        let waiting = waiting(&text, protocol, state);
-        sockets
-            .extend(waiting.map_err(|line| SocketsError::Line { path: path.into(), line: line.to_owned() })?);
+        text.lines().skip(1).map(parse).filter_map(Result::transpose).collect()
     }
-    Ok(sockets)
-}
-
-/// Returns the sockets of a list that are in this state, or the line that is none.
-fn waiting<'a>(table: &'a str, protocol: Protocol, state: &str) -> Result<Vec<Waiting>, &'a str> {
-    let parse = |line: &'a str| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let parsed = || Some((*fields.get(3)?, address(fields.get(1)?)?, fields.get(9)?.parse().ok()?));
-        match parsed() {
-            Some((now, address, inode)) => Ok((now == state).then_some(Waiting { protocol, address, inode })),
-            None => Err(line),
-        }
-    };
-    table.lines().skip(1).map(parse).filter_map(Result::transpose).collect()
 }
 
 /// Each 32 bits are written as the number that they are in memory.
@@ -87,7 +84,7 @@ mod tests {
    1: 0248FC0A:192B 0248FC0A:8E2C 01 00000000:00000000 00:00000000 00000000     0        0 43 1 0 20 4 30 10 -1
 ";
         let table = HEAD.to_owned() + tcp;
-        let found = waiting(&table, Protocol::Tcp, "0A").unwrap();
+        let found = TABLES[0].waiting(&table).unwrap();
         let address = "127.0.0.1:10248".parse().unwrap();
         assert_eq!(found, [Waiting { protocol: Protocol::Tcp, address, inode: 42 }]);
 
@@ -96,7 +93,7 @@ mod tests {
  9: 0000000000000000FFFF00000248FC0A:2118 00000000000000000000000000000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 8 2 0 0
 ";
         let table = HEAD.to_owned() + udp6;
-        let found = waiting(&table, Protocol::Udp, "07").unwrap();
+        let found = TABLES[3].waiting(&table).unwrap();
         let addresses: Vec<_> = found.iter().map(|socket| socket.address.to_string()).collect();
         assert_eq!(addresses, ["[::1]:8472", "10.252.72.2:8472"]);
     }
@@ -104,6 +101,6 @@ mod tests {
     #[test]
     fn a_line_that_is_none_is_told() {
         let table = HEAD.to_owned() + "0: nonsense";
-        assert_eq!(waiting(&table, Protocol::Tcp, "0A"), Err("0: nonsense"));
+        assert_eq!(TABLES[0].waiting(&table), Err("0: nonsense"));
     }
 }
