@@ -225,6 +225,14 @@ const fn net(octets: [u8; 4], prefix: u8) -> Ipv4Net {
 }
 
 impl Config {
+    /// The paths of the machine that nodes see, each with the field that names it.
+    pub fn machine_paths(&self) -> impl Iterator<Item = (&Utf8PathBuf, String)> {
+        let nodes = self.nodes.iter().enumerate();
+        nodes.flat_map(|(at, node)| {
+            node.machine_paths().map(move |(path, field)| (path, format!("nodes[{at}].{field}")))
+        })
+    }
+
     /// Reads the text of a `cluster.yaml` and validates it. All that is wrong is told at once.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let refused = |findings| ConfigError { file: None, findings };

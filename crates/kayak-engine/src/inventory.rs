@@ -4,7 +4,7 @@
 //! the [`PLACES`] where a program could leave something; kayak's cache does not count.
 
 mod look;
-mod tables;
+pub(crate) mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::{fmt, io};

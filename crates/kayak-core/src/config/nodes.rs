@@ -80,6 +80,16 @@ pub struct MountSettings {
     pub writable: bool,
 }
 
+impl NodeSettings {
+    /// The paths of the machine that the node sees, each with the field below the node that names it.
+    pub(super) fn machine_paths(&self) -> impl Iterator<Item = (&Utf8PathBuf, String)> {
+        let mounts = self.mounts.iter().enumerate();
+        let mounts = mounts.map(|(at, mount)| (&mount.host, format!("mounts[{at}].host")));
+        let devices = self.devices.iter().enumerate();
+        mounts.chain(devices.map(|(at, device)| (device, format!("devices[{at}]"))))
+    }
+}
+
 impl MountSettings {
     /// Where the node sees it.
     pub fn node(&self) -> &Utf8PathBuf {

@@ -12,6 +12,24 @@ pub(super) fn judge(cluster: &Cluster, network: &Network, found: &mut Findings) 
     for socket in found.known("who listens on this machine", &network.listeners).into_iter().flatten() {
         judge_listener(&host, socket, found);
     }
+    if let Some(foreign) = found.known("what others have made on the machine's network", &network.foreign)
+        && !foreign.is_empty()
+    {
+        let list = |texts: Vec<&String>| texts.into_iter().map(String::as_str).collect::<Vec<_>>();
+        found.error(
+            "foreign-network",
+            format!(
+                "another Kubernetes has made, or left, on this machine's network: {}",
+                list(foreign.keys().collect()).join(", ")
+            ),
+            "those of the cluster have the same names: each would overwrite the other's, and go with it",
+            format!(
+                "remove the other one; what only was left of it, by `{}`; \
+                 with `network.mode: bridge` nodes have a network of their own",
+                list(foreign.values().collect()).join("; ")
+            ),
+        );
+    }
 }
 
 fn judge_listener(host: &HostNetwork, socket: &SocketRow, found: &mut Findings) {

@@ -27,6 +27,8 @@ pub struct Machine {
     pub state: Fact<Directory>,
     /// Where images are kept.
     pub cache: Fact<Directory>,
+    /// Whether the paths are there that the configuration names, see [`crate::config::Config::machine_paths`].
+    pub named: BTreeMap<Utf8PathBuf, Fact<bool>>,
     /// Its network.
     pub network: Network,
     /// Its clock.
@@ -149,6 +151,9 @@ pub struct Network {
     pub legacy_filter: bool,
     /// Who listens at a port that a cluster would have; on a bridge it has them for itself.
     pub listeners: Fact<Vec<SocketRow>>,
+    /// What has the names of what a cluster's network components make on the machine's own network,
+    /// while the cluster has nothing there; each with the command that removes it.
+    pub foreign: Fact<BTreeMap<String, String>>,
 }
 
 /// A network interface.

@@ -7,6 +7,7 @@ mod host;
 mod kernel;
 mod machine;
 mod network;
+mod paths;
 mod rights;
 mod room;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 use serde::Serialize;
 
 pub use self::kernel::FEATURES;
+pub use self::paths::PATH_MISSING;
 pub use self::machine::{
     Cgroups, Clock, Directory, Interface, Kernel, Limits, Machine, Memory, Neighbour, Network, Rights, Route,
     Share,
@@ -55,6 +57,7 @@ pub fn findings(cluster: &Cluster, machine: &Machine) -> Vec<Finding> {
     rights::judge(machine, &mut found);
     kernel::judge(machine, &mut found);
     room::judge(cluster, machine, &mut found);
+    paths::judge(cluster, machine, &mut found);
     network::judge(cluster, &machine.network, &mut found);
     host::judge(cluster, &machine.network, &mut found);
     clock::judge(&machine.clock, &mut found);

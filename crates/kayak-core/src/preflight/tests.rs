@@ -69,6 +69,7 @@ fn good() -> Machine {
         },
         state: directory("/var/lib/kayak"),
         cache: directory("/root/.cache/kayak"),
+        named: [].into(),
         network: Network {
             interfaces: Fact::Known(vec![Interface {
                 name: "eth0".into(),
@@ -83,6 +84,7 @@ fn good() -> Machine {
             dropping: Fact::Known(Vec::new()),
             legacy_filter: false,
             listeners: Fact::Known(Vec::new()),
+            foreign: Fact::Known([].into()),
         },
         clock: Clock {
             now: NOW,
@@ -271,6 +273,30 @@ fn a_port_that_a_cluster_on_the_machines_network_would_have_must_be_free() {
         assert_eq!(told(ON_TUN0, Protocol::Tcp, free), [], "{free}");
     }
     assert_eq!(told(ON_TUN0, Protocol::Udp, "0.0.0.0:6443"), []);
+}
+
+#[test]
+fn what_another_kubernetes_left_is_only_in_the_way_on_the_machines_network() {
+    let mut machine = good();
+    let delete = "nft delete table ip kube-proxy";
+    known(&mut machine.network.foreign).insert("nftables table ip kube-proxy".into(), delete.into());
+    assert_eq!(told(&cluster(""), &machine), []);
+    assert_eq!(told(&cluster(ON_TUN0), &machine), [("foreign-network", Severity::Error)]);
+    assert!(findings(&cluster(ON_TUN0), &machine)[0].remedy.contains(delete));
+}
+
+#[test]
+fn what_a_node_is_to_see_of_the_machine_must_be_there() {
+    let cluster = cluster(
+        "nodes: [{ name: controller-0, mounts: [{ host: /srv/a }, { host: /srv/b }], devices: [/dev/dri, /dev/kvm] }]",
+    );
+    let mut machine = good();
+    for (path, there) in [("/srv/a", true), ("/srv/b", false), ("/dev/dri", true), ("/dev/kvm", false)] {
+        machine.named.insert(path.into(), Fact::Known(there));
+    }
+    let found: Vec<_> = findings(&cluster, &machine).into_iter().map(|finding| finding.found).collect();
+    let missing = ["nodes[0].mounts[1].host: /srv/b", "nodes[0].devices[1]: /dev/kvm"];
+    assert_eq!(found, missing.map(|field| format!("`{field}` is not on this machine")));
 }
 
 #[test]

@@ -14,7 +14,7 @@ const FAMILY: usize = 4;
 const TABLE_NAME: u16 = 1;
 
 /// Lists all tables as family and name; none, where the kernel has no nftables.
-pub(super) fn list() -> io::Result<Vec<String>> {
+pub(crate) fn list() -> io::Result<Vec<String>> {
     let listed = Netlink::open(Some(NETFILTER)).and_then(|kernel| kernel.list(GET_TABLE, &ALL_FAMILIES));
     match listed {
         Ok(messages) => Ok(messages.iter().filter_map(|(_, body)| table(body)).collect()),

@@ -5,7 +5,7 @@ mod kernel;
 mod listeners;
 mod network;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::fs;
 use std::io;
@@ -13,6 +13,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use kayak_core::cluster::Cluster;
 use kayak_core::plan::Fact;
 use kayak_core::preflight::{Clock, Machine, Rights};
 use rustix::fs::{Access, access};
@@ -36,13 +37,17 @@ const KUBERNETES: [&str; 6] = [
 /// What they run.
 const KUBELETS: [&str; 5] = ["k0s", "k3s-server", "kubelet", "kubelite", "rke2"];
 
+/// Who else keeps a clock, and how each is asked.
+const CLOCK_KEEPERS: [(&str, &str); 2] = [("chronyd", "chronyc tracking"), ("ntpd", "ntpq -c rv")];
+
 /// Tells whether this process runs as root.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
 /// Looks at the machine; what belongs to the cluster of this name already is left out.
-pub fn look_at_machine(cluster: &str, dirs: &Dirs) -> Machine {
+pub fn look_at_machine(cluster: &Cluster, dirs: &Dirs) -> Machine {
+    let name = cluster.name();
     let mounts = fs::read_to_string("/proc/self/mountinfo");
     let state = disk::look(&dirs.state, &mounts);
     Machine {
@@ -54,8 +59,9 @@ pub fn look_at_machine(cluster: &str, dirs: &Dirs) -> Machine {
         limits: kernel::limits(),
         cache: disk::look(&dirs.cache, &mounts),
         state,
-        network: network::look(cluster, dirs),
-        clock: clock(&dirs.assets(cluster).join("tls")),
+        named: named(cluster),
+        network: network::look(name, dirs),
+        clock: clock(&dirs.assets(name).join("tls")),
         kubernetes: other_kubernetes(),
     }
 }
@@ -71,6 +77,12 @@ fn fact<T, E: Display>(looked: Result<T, E>) -> Fact<T> {
 /// Reads a kernel setting.
 fn setting(name: &str) -> io::Result<String> {
     Ok(fs::read_to_string(Utf8Path::new("/proc/sys").join(name))?.trim().to_owned())
+}
+
+/// Tells of the paths that a configuration names whether they are there.
+fn named(cluster: &Cluster) -> BTreeMap<Utf8PathBuf, Fact<bool>> {
+    let paths = cluster.config.machine_paths().map(|(path, _)| path);
+    paths.map(|path| (path.clone(), fact(path.try_exists()))).collect()
 }
 
 fn rights() -> Rights {
@@ -114,17 +126,29 @@ fn missing_programs() -> Vec<String> {
 
 fn clock(keys: &Utf8Path) -> Clock {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    // systemd-timesyncd makes the file when it has found the time. Of others' work nothing tells
-    // without a call (adjtimex) that only unsafe code can make.
+    // systemd-timesyncd makes the file when it has found the time. What others found the kernel tells, by
+    // a call (adjtimex) that takes unsafe code: no crate that kayak stands on wraps it.
     let timesyncd = Utf8Path::new("/run/systemd/timesync");
     Clock {
         now: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
         synchronised: if timesyncd.exists() {
             Fact::Known(timesyncd.join("synchronized").exists())
         } else {
-            Fact::Unknown("only systemd-timesyncd tells, and it does not run here".into())
+            Fact::Unknown(nobody_tells())
         },
         newest: fact(newest(keys)),
+    }
+}
+
+/// Says why it is not known whether the clock is synchronised, and how its owner finds out.
+fn nobody_tells() -> String {
+    let names = CLOCK_KEEPERS.map(|(name, _)| name);
+    let keeper = running(&names).into_iter().find_map(|(name, _)| {
+        CLOCK_KEEPERS.into_iter().find(|(keeper, _)| *keeper == name)
+    });
+    match keeper {
+        Some((name, command)) => format!("{name} keeps it, and is asked by `{command}` alone"),
+        None => "only systemd-timesyncd tells, and it does not run here".into(),
     }
 }
 
@@ -151,18 +175,26 @@ fn newest(keys: &Utf8Path) -> io::Result<Option<(String, i64)>> {
 
 fn other_kubernetes() -> Vec<String> {
     let places = KUBERNETES.into_iter().filter(|path| Utf8Path::new(path).exists()).map(str::to_owned);
-    let processes = Utf8Path::new("/proc").read_dir_utf8().into_iter().flatten().flatten();
-    let foreign = processes.filter_map(|entry| {
-        // It may end meanwhile.
-        let read = |name: &str| fs::read_to_string(entry.path().join(name)).ok();
-        let name = read("comm")?;
-        let is_kubelet = KUBELETS.contains(&name.trim());
-        // Kayak's own lie in its control groups.
-        let own = format!("/{}/", paths::CGROUP);
-        (is_kubelet && !read("cgroup")?.contains(&own))
-            .then(|| format!("the process {} ({})", name.trim(), entry.file_name()))
+    // Kayak's own lie in its control groups.
+    let own = format!("/{}/", paths::CGROUP);
+    let is_foreign = |directory: &Utf8PathBuf| {
+        fs::read_to_string(directory.join("cgroup")).is_ok_and(|groups| !groups.contains(&own))
+    };
+    let foreign = running(&KUBELETS).into_iter().filter(|(_, directory)| is_foreign(directory));
+    let foreign = foreign.map(|(name, directory)| {
+        format!("the process {name} ({})", directory.file_name().unwrap_or_default())
     });
     places.chain(foreign).collect()
+}
+
+/// Finds the processes of these names, with their directories below `/proc`; one that ends meanwhile is none.
+fn running(names: &[&str]) -> Vec<(String, Utf8PathBuf)> {
+    let processes = Utf8Path::new("/proc").read_dir_utf8().into_iter().flatten().flatten();
+    let named = processes.filter_map(|entry| {
+        let name = fs::read_to_string(entry.path().join("comm")).ok()?.trim().to_owned();
+        names.contains(&name.as_str()).then(|| (name, entry.into_path()))
+    });
+    named.collect()
 }
 
 /// Returns the mount that a path is on: type, options of mount and file system.

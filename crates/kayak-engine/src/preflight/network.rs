@@ -1,6 +1,7 @@
 //! The machine's network: interfaces, routes, other clusters' ranges, the packet filter.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,7 +14,9 @@ use rustix::net::netlink::NETFILTER;
 
 use super::{fact, listeners, setting};
 use crate::dirs::Dirs;
-use crate::driver::local::paths;
+use crate::driver::local::cgroup::Hierarchies;
+use crate::driver::local::{network as names, paths};
+use crate::inventory::tables;
 use crate::netlink::{Message, Netlink, attribute, attributes, nested, number, text};
 
 // linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h: messages begin with a structure of a fixed
@@ -52,7 +55,28 @@ pub(super) fn look(cluster: &str, dirs: &Dirs) -> Network {
         legacy_filter: std::fs::read_to_string("/proc/net/ip_tables_names")
             .is_ok_and(|tables| tables.lines().any(|table| table == "filter")),
         listeners: fact(listeners::look(cluster)),
+        foreign: fact(foreign(cluster)),
     }
+}
+
+/// Lists what has the names of a cluster's on the machine's own network, and how it is removed; nothing
+/// while this one may have made it: its rules come first and go last, and nodes run in its groups.
+fn foreign(cluster: &str) -> Result<BTreeMap<String, String>, Box<dyn Error>> {
+    let tables = tables::list()?;
+    let groups = Hierarchies::find()?.children(&paths::cluster_cgroup(cluster))?;
+    if !groups.is_empty() || tables.contains(&format!("inet {}", names::table(cluster))) {
+        return Ok(BTreeMap::new());
+    }
+    let named = names::TABLES.map(|(family, table)| format!("{family} {table}")).into_iter();
+    let mut found: BTreeMap<_, _> = named
+        .filter(|table| tables.contains(table))
+        .map(|table| (format!("nftables table {table}"), format!("nft delete table {table}")))
+        .collect();
+    if names::is_link(names::OVERLAY_LINK)? {
+        let link = names::OVERLAY_LINK;
+        found.insert(format!("interface {link}"), format!("ip link delete dev {link}"));
+    }
+    Ok(found)
 }
 
 /// Lists the network interfaces.

@@ -1,7 +1,9 @@
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
+use camino::Utf8PathBuf;
 use kayak_core::cluster::Cluster;
-use kayak_core::preflight::{Finding, Severity, findings};
+use kayak_core::preflight::{Finding, PATH_MISSING, Severity, findings};
 use kayak_engine::driver::{NodeId, NodeState};
 use kayak_engine::preflight::{is_root, look_at_machine};
 use serde_json::json;
@@ -48,17 +50,23 @@ pub fn require_root() -> Result<(), CommandError> {
 
 /// Refuses a cluster that could not run on this machine, before anything is touched; tells what its
 /// owner should know. A node that was made is started again whatever is found: it ran here before, and a
-/// machine that boots must not stay without it because its clock is not set yet.
+/// machine that boots must not stay without it because its clock is not set yet. What its configuration
+/// names anew must be there all the same, also while it runs: it would be stopped, and not start again.
 pub fn check(cx: &Context, cluster: &Cluster, ignored: &[String]) -> Result<(), CommandError> {
-    let states = states(cx, cluster);
-    if !states.is_empty() && states.iter().all(|state| matches!(state, NodeState::Running { .. })) {
+    let Nodes { states, mounted } = nodes(cx, cluster);
+    let running = !states.is_empty() && states.iter().all(|state| matches!(state, NodeState::Running { .. }));
+    let is_new = cluster.config.machine_paths().any(|(path, _)| !mounted.contains(path));
+    if running && !is_new {
         return Ok(());
     }
     let makes_one = states.is_empty() || states.contains(&NodeState::Absent);
     let is_refused = |finding: &Finding| {
-        makes_one && finding.severity == Severity::Error && !ignored.iter().any(|name| name == finding.name)
+        let counts = makes_one || (is_new && finding.name == PATH_MISSING);
+        counts && finding.severity == Severity::Error && !ignored.iter().any(|name| name == finding.name)
     };
-    let (refused, told): (Vec<_>, Vec<_>) = look(cx, cluster).into_iter().partition(is_refused);
+    let mut found = look(cx, cluster);
+    found.retain(|finding| !running || finding.name == PATH_MISSING);
+    let (refused, told): (Vec<_>, Vec<_>) = found.into_iter().partition(is_refused);
     let told: Vec<_> = told.into_iter().filter(|finding| finding.severity != Severity::Unknown).collect();
     let all: Vec<_> = refused.iter().chain(&told).collect();
     if cx.output == Output::Json && !all.is_empty() {
@@ -78,18 +86,29 @@ pub fn check(cx: &Context, cluster: &Cluster, ignored: &[String]) -> Result<(), 
 }
 
 fn look(cx: &Context, cluster: &Cluster) -> Vec<Finding> {
-    findings(cluster, &look_at_machine(cluster.name(), &cx.dirs))
+    findings(cluster, &look_at_machine(cluster, &cx.dirs))
 }
 
-/// The nodes as the driver sees them; none if it cannot, which those who need it to run will tell.
-fn states(cx: &Context, cluster: &Cluster) -> Vec<NodeState> {
+/// The nodes as the driver sees them.
+#[derive(Default)]
+struct Nodes {
+    states: Vec<NodeState>,
+    /// What they were made to see of the machine.
+    mounted: BTreeSet<Utf8PathBuf>,
+}
+
+/// Asks the driver; knows nothing if it cannot tell, which those who need it to run will.
+fn nodes(cx: &Context, cluster: &Cluster) -> Nodes {
     let look = async {
         let driver = cx.driver()?;
-        let mut states = Vec::new();
+        let mut nodes = Nodes::default();
         for node in &cluster.nodes {
-            states.push(driver.state(&NodeId::new(cluster.name(), &node.name)).await?);
+            let id = NodeId::new(cluster.name(), &node.name);
+            nodes.states.push(driver.state(&id).await?);
+            let mounts = driver.spec(&id).await?.into_iter().flat_map(|spec| spec.mounts);
+            nodes.mounted.extend(mounts.map(|mount| mount.host));
         }
-        Ok(states)
+        Ok(nodes)
     };
     block_on(look).unwrap_or_default()
 }

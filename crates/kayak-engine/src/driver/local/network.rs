@@ -7,6 +7,8 @@
 
 mod host;
 
+pub(crate) use host::{OVERLAY_LINK, POD_LINKS, TABLES};
+
 use std::fmt::Write as _;
 use std::net::IpAddr;
 

@@ -118,7 +118,11 @@ impl Settings {
             Wish::Exactly(value) => self.set(name, value.as_bytes()),
             Wish::AtLeast(least) => {
                 let now = disk::read(&self.root.join(name))?.and_then(|now| text(&now).parse::<u64>().ok());
-                if now.is_some_and(|now| now < least) { self.set(name, least.to_string().as_bytes()) } else { Ok(()) }
+                if now.is_some_and(|now| now < least) {
+                    self.set(name, least.to_string().as_bytes())
+                } else {
+                    Ok(())
+                }
             }
         })
     }

@@ -19,7 +19,7 @@ use crate::driver::local::paths;
 
 /// Tables that a node's network components make: kube-proxy, flannel, and the CNI plugin for ports
 /// of the machine.
-const TABLES: [(&str, &str); 6] = [
+pub(crate) const TABLES: [(&str, &str); 6] = [
     ("ip", "kube-proxy"),
     ("ip6", "kube-proxy"),
     ("ip", "flannel-ipv4"),
@@ -29,7 +29,7 @@ const TABLES: [(&str, &str); 6] = [
 ];
 
 /// The link that flannel makes where there are other nodes: named by the VXLAN's number.
-const OVERLAY_LINK: &str = "flannel.1";
+pub(crate) const OVERLAY_LINK: &str = "flannel.1";
 
 /// The machine's ends of pods' links, as the CNI plugin `ptp` names them.
 const POD_LINKS: &str = "veth";
