@@ -148,7 +148,7 @@ fn what_is_no_longer_wished_goes_when_it_is_named() {
     fleet.seen.surplus_nodes = [("worker-1".to_owned(), false), ("controller-1".to_owned(), true)].into();
     assert!(fleet.plan().is_empty());
     fleet.named.remove = ["node/worker-1".to_owned(), "node/controller-1".to_owned()].into();
-    assert_eq!(fleet.named.unknown(&fleet.objects, &fleet.seen), Vec::<&str>::new());
+    assert_eq!(fleet.named.misnamed(&fleet.objects, &fleet.seen), None);
     let gone = |name: &str| Step::RemoveNode(name.into());
     let steps = vec![Step::RemoveMember("controller-1".into()), gone("controller-1"), gone("worker-1")];
     assert_eq!(fleet.plan().phases, [Phase { id: PhaseId::Remove, steps, gate: Vec::new() }]);

@@ -10,7 +10,7 @@ use common::{assets, cluster};
 use kayak_core::fields::Change;
 use kayak_core::object::{Object, ObjectId};
 use kayak_core::plan::{
-    ApiSeen, AssetsSeen, Check, ContainerState, Edit, Fact, Named, NodeSeen, Note, ObjectSeen, Observed,
+    ApiSeen, AssetsSeen, Check, ContainerState, Edit, Fact, Misnamed, Named, NodeSeen, Note, ObjectSeen, Observed,
     Phase, PhaseId, Plan, Step, Wish, lint, plan, temporary_mirrors,
 };
 
@@ -219,11 +219,39 @@ fn what_is_no_longer_wished_is_deleted_only_where_it_is_named() {
         plan.phases,
         [Phase { id: PhaseId::Remove, steps: vec![delete], gate: vec![Check::Absent(id)] }]
     );
-    assert_eq!(named("configmap/coredns").unknown(&objects(), &seen), ["configmap/coredns"], "it is wished");
-    assert!(
-        named("configmap/gone").unknown(&objects(), &seen).is_empty(),
-        "a run before this one removed it"
+}
+
+#[test]
+fn a_name_that_does_not_say_what_is_meant_is_refused() {
+    let mut seen = all_well();
+    see(&mut seen, "Deployment", "coredns", present(&[], &[".spec.replicas"]));
+    seen.assets.edited.push("node/containerd.toml".into());
+    let Fact::Known(api) = &mut seen.api else { unreachable!() };
+    for (namespace, name) in [("kube-system", "old"), ("default", "old"), ("default", "older")] {
+        let namespace = Some(namespace.to_owned());
+        let (api_version, kind, name) = ("v1".into(), "ConfigMap".into(), name.into());
+        api.surplus.push(ObjectId { api_version, kind, namespace, name });
+    }
+    let remove = |name: &str| Named { remove: [name.to_owned()].into(), ..Named::default() };
+    let revert = |name: &str| Named { revert: [name.to_owned()].into(), ..Named::default() };
+    let said = |named: Named| named.misnamed(&objects(), &seen).map(|misnamed| misnamed.to_string());
+    for clear in [remove("configmap/older"), remove("ConfigMap/default/old"), revert("deployment/coredns")] {
+        assert_eq!(said(clear), None);
+    }
+    let both = "`configmap/old` is not clear: there are configmap/kube-system/old, configmap/default/old";
+    assert_eq!(said(remove("configmap/old")).as_deref(), Some(both));
+    for nowhere in ["configmap/gone", "configmap/coredns", "old"] {
+        let there = "there are configmap/kube-system/old, configmap/default/old, configmap/default/older";
+        let expected = format!("there is nothing called `{nowhere}` to remove; {there}");
+        assert_eq!(said(remove(nowhere)), Some(expected), "a wished one is none to remove");
+    }
+    assert_eq!(
+        said(revert("deployment/gone")).unwrap(),
+        "there is nothing called `deployment/gone` to revert; \
+         there are deployment/kube-system/coredns, node/containerd.toml"
     );
+    let unseen = remove("configmap/old").misnamed(&objects(), &nothing());
+    assert!(matches!(unseen, Some(Misnamed::NotSeen { .. })), "{unseen:?}");
 }
 
 #[test]

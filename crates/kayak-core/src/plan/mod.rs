@@ -1,10 +1,12 @@
 //! What has to be done: a list of phases, computed from what is wished and what was observed.
 
 mod lint;
+mod named;
 mod phase;
 mod planner;
 
 pub use lint::{Note, lint};
+pub use named::{Misnamed, Named};
 pub use phase::{Check, Phase, PhaseId, Plan, Step};
 pub use planner::{is_control_plane, node_id, plan, temporary_mirrors};
 
@@ -55,29 +57,6 @@ pub struct Wish<'a> {
     pub objects: &'a [ObjectId],
     /// What the owner named.
     pub named: &'a Named,
-}
-
-/// What is only done to what the owner has named; see [`ObjectId::is_called`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Named {
-    /// Objects, and files of the asset directory, whose edits are undone.
-    pub revert: BTreeSet<String>,
-    /// Objects that are no longer wished, and are deleted.
-    pub remove: BTreeSet<String>,
-}
-
-impl Named {
-    /// Returns the names that nothing has: objects to revert, and objects that may be removed.
-    pub fn unknown(&self, objects: &[ObjectId], seen: &Observed) -> Vec<&str> {
-        let surplus = seen.surplus();
-        let known = |name: &str, ids: &[ObjectId]| ids.iter().any(|id| id.is_called(name));
-        let surplus: Vec<_> = surplus.into_iter().collect();
-        let revert = self.revert.iter().filter(|name| !known(name, objects));
-        // What is gone already was removed before a cut-off: only what is wished cannot be removed.
-        let gone = |name: &str| name.contains('/') && !known(name, objects);
-        let remove = self.remove.iter().filter(|name| !known(name, &surplus) && !gone(name));
-        revert.chain(remove).map(String::as_str).collect()
-    }
 }
 
 /// The asset directory as it was found, beside what would be rendered.

@@ -8,7 +8,7 @@ use kayak_core::fields::{Change, changes};
 use kayak_core::object::ObjectId;
 use kayak_core::pki::Authority;
 use kayak_core::plan::{
-    ContainerState, Edit, Fact, Named, ObjectSeen, Observed, Plan, Step, Wish as Wished, lint, plan,
+    ContainerState, Edit, Fact, Misnamed, Named, ObjectSeen, Observed, Plan, Step, Wish as Wished, lint, plan,
 };
 use kayak_engine::cluster::ClusterHandle;
 use kayak_engine::keystore::{ENCRYPTION, SERVICE_ACCOUNT};
@@ -145,9 +145,13 @@ pub async fn decide(
         return Err(CommandError::failed(format!("`{id}` is not in {kept}/tls, and the cluster was made with it"))
             .hint("bring it back from a backup: a new one could not read what the cluster holds; nothing was changed"));
     }
-    if let Some(name) = named.unknown(&ids, &seen).first() {
-        return Err(CommandError::usage(format!("there is nothing called `{name}` to revert or to remove"))
-            .hint("`kayak plan` lists what was edited and what is no longer wished; nothing was changed"));
+    if let Some(misnamed) = named.misnamed(&ids, &seen) {
+        let hint = match misnamed {
+            Misnamed::Nothing { .. } => "`kayak plan` lists what was edited and what is no longer wished",
+            Misnamed::Several { .. } => "name one of them as it is written there",
+            Misnamed::NotSeen { .. } => "bring the cluster up first, and name it then",
+        };
+        return Err(CommandError::usage(misnamed.to_string()).hint(format!("{hint}; nothing was changed")));
     }
     let plan = plan(&Wished { cluster: &cluster.assets.cluster, objects: &ids, named }, &seen);
     if let Some(note) = lint(&plan, &seen).first() {

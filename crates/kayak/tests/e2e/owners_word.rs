@@ -51,8 +51,15 @@ pub fn edits_stay_until_they_are_named(cluster: &Cluster) {
     let unnamed = cluster.command(&["up", "--remove", "configmap/old"]).output().unwrap();
     assert_eq!(unnamed.status.code(), Some(2), "nobody was there to confirm: {}", show(&unnamed));
     kubectl(&["get", "configmap", "old"]);
-    let wished = cluster.command(&["up", "--remove", "configmap/coredns", "--yes"]).output().unwrap();
-    assert_eq!(wished.status.code(), Some(2), "it is wished: {}", show(&wished));
+    for (option, name) in
+        [("--remove", "configmap/coredns"), ("--remove", "configmap/gone"), ("--revert", "deployment/gone")]
+    {
+        let refused = cluster.command(&["up", option, name, "--yes"]).output().unwrap();
+        let said = show(&refused);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        let there = if option == "--remove" { "configmap/kube-system/old" } else { "daemonset/kube-system/flannel" };
+        assert!(said.contains(&format!("nothing called `{name}`")) && said.contains(there), "{said}");
+    }
     cluster.up(&["--remove", "configmap/old", "--yes", "--revert", "daemonset/flannel"]);
     assert!(!cluster.try_kubectl(&["-n", "kube-system", "get", "configmap", "old"]).status.success());
     kubectl(&["label", "deployment", "coredns", "mine-"]);
@@ -138,6 +145,9 @@ pub fn the_configuration_lives_in_the_cluster(cluster: &Cluster) {
     assert!(said.contains("nonsense"), "{said}");
     let (code, said) = edit(r#"printf "api:\n  extraNames: [edited.example]\n" >> "$1""#);
     assert_eq!(code, Some(0), "{said}");
+    let left = |name: &str| fs::read_to_string(cluster.assets().with_file_name(name));
+    assert!(left("edited.1.yaml").unwrap().contains("nonsense"), "what was refused is not lost: {said}");
+    assert!(left("edited.yaml").is_err(), "what was applied is");
     let shown = cluster.kayak(&["config", "show"]);
     assert!(shown.contains("edited.example"), "{shown}");
     let difference = cluster.kayak(&["config", "diff", cluster.config()]);
@@ -146,6 +156,21 @@ pub fn the_configuration_lives_in_the_cluster(cluster: &Cluster) {
     let by_name = ["--server", &format!("https://{server}"), "--tls-server-name", "edited.example"];
     assert_eq!(cluster.kubectl(&[&by_name[..], &["get", "--raw", "/readyz"]].concat()), "ok");
     assert_eq!(plan(cluster).trim(), "nothing to do", "a bare plan takes what was edited");
+    // Somebody else is faster than this editor.
+    let theirs = serde_json::json!({ "data": { "cluster.yaml": format!("{given}# theirs\n") } });
+    let patch = scratch().join("theirs.json");
+    fs::write(&patch, theirs.to_string()).unwrap();
+    let kubectl = format!(
+        "{} --kubeconfig {} -n kube-system patch configmap kayak-config --type=merge --patch-file {}",
+        cluster.kubectl_program().display(),
+        cluster.assets().join("auth/kubeconfig").display(),
+        patch.display()
+    );
+    let (code, said) = edit(&format!(r#"echo "# mine" >> "$1"; {kubectl}"#));
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("somebody has changed") && said.contains("edited.yaml"), "{said}");
+    assert!(cluster.kayak(&["config", "show"]).contains("# theirs"));
+    assert!(left("edited.yaml").unwrap().contains("# mine"));
     // A file that is given wins, and is what is kept from then on.
     cluster.up(&[]);
     assert_eq!(cluster.kayak(&["config", "show"]).trim(), given.trim());

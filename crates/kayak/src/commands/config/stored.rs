@@ -31,6 +31,8 @@ pub struct EditArgs {
 enum EditError {
     #[error("failed to write `{path}` for the editor")]
     Write { path: Utf8PathBuf, source: std::io::Error },
+    #[error("failed to keep `{path}`, which an earlier edit left, as `{kept}`")]
+    Keep { path: Utf8PathBuf, kept: Utf8PathBuf, source: std::io::Error },
     #[error("failed to start the editor `{0}`")]
     Start(String, #[source] std::io::Error),
     #[error("the editor `{0}` ended with {1}")]
@@ -61,13 +63,16 @@ pub fn diff(cx: &Context, file: &Utf8Path) -> Result<ExitCode, CommandError> {
 }
 
 /// Gives the configuration to the owner's editor, and brings the cluster up with what comes back. What was
-/// written is never lost: where it is refused, its file stays.
+/// written is never lost: where it is refused, its file stays, and the next edit takes it up or sets it
+/// aside.
 pub fn edit(cx: &Context, args: &EditArgs) -> Result<ExitCode, CommandError> {
     preflight::require_root()?;
     let Stored { text, .. } = found(cx)?;
     let name = cx.cluster_name()?;
     let path = cx.dirs.cluster(&name).join("edited.yaml");
-    fs::write(&path, &text).map_err(|source| EditError::Write { path: path.clone(), source })?;
+    if !takes_up(&path, &text, args.yes)? {
+        fs::write(&path, &text).map_err(|source| EditError::Write { path: path.clone(), source })?;
+    }
     open_editor(&path)?;
     let edited = read(&path)?;
     if edited == text {
@@ -86,12 +91,43 @@ pub fn edit(cx: &Context, args: &EditArgs) -> Result<ExitCode, CommandError> {
         }
     }
     let lock = begin(&cx, &wish.resolve()?, &args.how)?;
+    // An editor may be open for days; from here on no other kayak changes it.
+    if found(&cx)?.text != text {
+        let message = "somebody has changed the stored configuration since your edit began";
+        return Err(kept(CommandError::usage(message).hint(format!(
+            "`kayak config diff {path}` shows in what it differs now; put theirs in, then `kayak up --config {path}`"
+        ))));
+    }
     let rendering = wish.render_kept(&cx, &mut Named::default())?;
     let doing = Doing { how: &args.how, named: &Named::default(), planned: None };
     let done = bring_up(&cx, rendering, &doing, &lock)
         .map_err(|error| error.hint(format!("what you wrote is in {path}: `kayak up --config {path}`")))?;
     forget(&path);
     Ok(done)
+}
+
+/// Whether to go on with what an earlier edit left, which differs from what is stored. If not, that is
+/// set aside under a name of its own.
+fn takes_up(path: &Utf8Path, stored: &str, unasked: bool) -> Result<bool, CommandError> {
+    if !path.exists() || read(path)? == stored {
+        return Ok(false);
+    }
+    if !unasked && report::confirm(&format!("An earlier edit was not applied: {path}. Go on with it?")) {
+        return Ok(true);
+    }
+    let kept = set_aside(path)?;
+    report::note(&format!("an earlier edit, which was not applied, is now in {kept}"));
+    Ok(false)
+}
+
+/// Gives a file the first name that is free, and says which.
+fn set_aside(path: &Utf8Path) -> Result<Utf8PathBuf, EditError> {
+    let mut names = (1_u32..).map(|number| path.with_extension(format!("{number}.yaml")));
+    let kept = names.find(|name| !name.exists()).unwrap_or_else(|| path.with_extension("old.yaml"));
+    match fs::rename(path, &kept) {
+        Ok(()) => Ok(kept),
+        Err(source) => Err(EditError::Keep { path: path.to_owned(), kept, source }),
+    }
 }
 
 fn found(cx: &Context) -> Result<Stored, CommandError> {
@@ -119,5 +155,25 @@ fn open_editor(path: &Utf8Path) -> Result<(), EditError> {
 fn forget(path: &Utf8Path) {
     if let Err(error) = fs::remove_file(path) {
         tracing::warn!("failed to remove `{path}`: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_edit_left_is_not_written_over() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(scratch.path()).unwrap().join("edited.yaml");
+        assert!(!takes_up(&path, "stored", true).unwrap());
+        for (edit, kept) in [("one", "edited.1.yaml"), ("two", "edited.2.yaml")] {
+            fs::write(&path, edit).unwrap();
+            assert!(!takes_up(&path, "stored", true).unwrap());
+            assert_eq!(fs::read_to_string(path.with_file_name(kept)).unwrap(), edit);
+        }
+        fs::write(&path, "stored").unwrap();
+        assert!(!takes_up(&path, "stored", true).unwrap());
+        assert!(path.exists(), "nothing of anybody's is in it");
     }
 }
