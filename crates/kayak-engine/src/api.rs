@@ -91,6 +91,13 @@ impl ApiError {
         let (Self::Apply { source, .. } | Self::Look { source, .. }) = self else { return false };
         matches!(source.as_ref(), kube::Error::Api(status) if matches!(status.code, 400 | 422))
     }
+
+    /// Whether an object was not taken since there is no such namespace.
+    pub fn lacks_namespace(&self) -> bool {
+        let Self::Apply { source, .. } = self else { return false };
+        let kube::Error::Api(status) = source.as_ref() else { return false };
+        status.code == 404 && status.details.as_ref().is_some_and(|about| about.kind == "namespaces")
+    }
 }
 
 /// Makes a client from the text of a kubeconfig.
@@ -171,7 +178,7 @@ async fn apply_one(
     let (mut object, taints) = taints::split(wished);
     if !taints.is_empty() {
         // Before the stamp is: a cut-off in between must not look like somebody's edit.
-        taints::ensure(&api, &object, &taints)
+        taints::ensure(&api, &object, &taints, deadline)
             .await
             .map_err(|source| ApiError::Taints { id: id.clone(), source })?;
     }

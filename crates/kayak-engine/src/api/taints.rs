@@ -6,6 +6,7 @@ use kayak_core::fields::Change;
 use kayak_core::object::Object;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{FIELD_MANAGER, Manner, conflict, params};
 
@@ -33,11 +34,13 @@ fn lacks(live: &Value, wished: &[Value]) -> bool {
     wished.iter().any(|taint| !there.contains(taint))
 }
 
-/// Makes sure that a node has the wished taints; makes the node if there is none yet.
+/// Makes sure that a node has the wished taints; makes the node if there is none yet. Whoever changes it
+/// all the time keeps kayak from it until the deadline and no longer.
 pub(super) async fn ensure(
     api: &Api<DynamicObject>,
     node: &Object,
     wished: &[Value],
+    deadline: Instant,
 ) -> Result<(), Box<kube::Error>> {
     let name = node.id().name;
     let applied = params(Manner::GiveWay, false);
@@ -56,7 +59,9 @@ pub(super) async fn ensure(
         });
         match api.patch(&name, &merged, &Patch::Merge(patch)).await {
             // Else it has changed since, and is looked at again.
-            Err(error) if conflict::of(&error).is_none() => return Err(error.into()),
+            Err(error) if conflict::of(&error).is_none() || Instant::now() >= deadline => {
+                return Err(error.into());
+            }
             Ok(_) | Err(_) => {}
         }
     }

@@ -60,6 +60,15 @@ pub struct BringUpArgs {
     ignore_preflight: Vec<String>,
 }
 
+/// As good as forever: no clock counts to the largest number of seconds.
+const LONGEST_PATIENCE: Duration = Duration::from_hours(24 * 365);
+
+impl BringUpArgs {
+    fn patience(&self) -> Duration {
+        Duration::from_secs(self.patience).min(LONGEST_PATIENCE)
+    }
+}
+
 fn phase(name: &str) -> Result<PhaseId, String> {
     let names = PhaseId::ALL.map(PhaseId::name).join(", ");
     PhaseId::ALL.into_iter().find(|p| p.name() == name).ok_or_else(|| format!("one of {names}"))
@@ -144,7 +153,7 @@ async fn execute(
         Inventory::keep(&cx.dirs.before(cluster.assets.cluster.name()), &cx.paths())?;
     }
     let tell = |event| progress.event(&event);
-    let patience = Duration::from_secs(doing.how.patience);
+    let patience = doing.how.patience();
     let executor =
         Executor { cluster: &cluster, store: store.as_ref(), assets: &kept, tell: &tell, patience };
     for phase in &decision.plan.phases {
@@ -231,4 +240,16 @@ fn summary(cx: &Context, name: &str, start: Instant) -> Result<(), CommandError>
         report::note(&format!("  {kayak} {command}"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_patience_is_too_long_for_a_clock() {
+        let how = |patience| BringUpArgs { until: None, step: false, patience, ignore_preflight: Vec::new() };
+        assert_eq!(how(180).patience(), Duration::from_mins(3));
+        assert!(Instant::now().checked_add(how(u64::MAX).patience()).is_some());
+    }
 }

@@ -95,6 +95,10 @@ pub fn kubeconfig_of_another_does_what_their_role_says(cluster: &Cluster) {
         assert!(refused.contains("Forbidden") || refused.contains("forbidden"), "{beyond:?}: {refused}");
     }
     cluster.kubectl(&["delete", "configmap/of-anna", "rolebinding/kayak:user:anna"]);
+    let nowhere = ["kubeconfig", "--for", "anna", "--role=edit", "--namespace=missing"];
+    let refused = cluster.command(&nowhere).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{}", show(&refused));
+    assert!(show(&refused).contains("there is no namespace `missing`"), "{}", show(&refused));
     for above in
         [&["--for=system:admin"][..], &["--for=otto", "--group=system:masters"], &["--for=kayak:flannel"]]
     {

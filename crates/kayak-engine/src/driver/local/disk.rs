@@ -1,7 +1,7 @@
 //! Directories and files on this machine: made, replaced, linked and removed.
 
 use std::fs::{self, Metadata};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -26,10 +26,14 @@ pub(crate) fn empty_directory(path: &Utf8Path) -> Result<(), LocalError> {
     create_directory(path, 0o755)
 }
 
-/// Writes a file as a whole or not at all.
+/// Writes a file as a whole or not at all, whatever loses power meanwhile.
 pub(crate) fn write(path: &Utf8Path, content: &[u8]) -> Result<(), LocalError> {
     let partial = Utf8PathBuf::from(format!("{path}.partial"));
-    fs::write(&partial, content).map_err(LocalError::write(path))?;
+    let written = fs::File::create(&partial).and_then(|mut file| {
+        file.write_all(content)?;
+        file.sync_all()
+    });
+    written.map_err(LocalError::write(path))?;
     fs::rename(&partial, path).map_err(LocalError::write(path))
 }
 

@@ -111,14 +111,25 @@ pub fn run(
 fn give(admin: &str, binding: &Object) -> Result<(), CommandError> {
     let given = block_on(async {
         let client = api::client(admin).await?;
-        Ok(api::give(&client, binding).await?)
+        Ok(api::give(&client, binding).await)
     });
-    given.map_err(|error| {
-        error.hint(format!(
-            "no certificate was issued; a role that was given before is taken away by `kayak kubectl delete {}`",
-            named(binding)
-        ))
-    })
+    let failed = match given {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) if error.lacks_namespace() => return Err(no_namespace(binding)),
+        Ok(Err(error)) => error.into(),
+        Err(error) => error,
+    };
+    Err(failed.hint(format!(
+        "no certificate was issued; a role that was given before is taken away by `kayak kubectl delete {}`",
+        named(binding)
+    )))
+}
+
+fn no_namespace(binding: &Object) -> CommandError {
+    let name = binding.id().namespace.unwrap_or_default();
+    CommandError::usage(format!("there is no namespace `{name}` to give rights in")).hint(format!(
+        "make it by `kayak kubectl create namespace {name}`, or name another one; no certificate was issued"
+    ))
 }
 
 /// An object as kubectl's arguments.
