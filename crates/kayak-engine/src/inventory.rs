@@ -4,16 +4,17 @@
 //! the [`PLACES`] where a program could leave something; kayak's cache does not count.
 
 mod look;
-pub(crate) mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::{fmt, io};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use ipnet::IpNet;
 use kayak_core::node::api_address_label;
 use serde::{Deserialize, Serialize};
 
 pub use self::look::PLACES;
+use crate::driver::local::lifecycle::pods_on_host;
 use crate::driver::local::{LocalError, Paths, disk, network, paths, settings};
 use crate::driver::{NodeId, local};
 
@@ -40,6 +41,9 @@ pub enum InventoryError {
     /// The settings on loan could not be read.
     #[error("failed to read which settings are on loan")]
     Settings(#[source] LocalError),
+    /// Whether the cluster is on the machine's own network could not be found out.
+    #[error("failed to find out whether the cluster is on the machine's own network")]
+    OnHost(#[source] LocalError),
     /// An inventory could not be kept.
     #[error("failed to keep the inventory")]
     Keep(#[source] LocalError),
@@ -100,6 +104,8 @@ pub struct Marks {
     address: String,
     table: String,
     metric: String,
+    /// What a cluster on the machine's own network has there, by names that others give such things too.
+    on_host: BTreeSet<Thing>,
     directories: Vec<Utf8PathBuf>,
     files: Vec<Utf8PathBuf>,
     /// Settings that have to be what they were before.
@@ -171,13 +177,16 @@ impl Inventory {
 
     /// Compares the machine with what it was, if that is known.
     pub fn compare(&self, before: Option<&Self>, marks: &Marks) -> Comparison {
-        let (left, others): (Vec<_>, Vec<_>) = self.things().partition(|thing| marks.made(thing));
+        // What others call the same and was there before is theirs.
+        let was_there = |thing: &Thing| before.is_some_and(|before| before.has(thing));
+        let made = |thing: &Thing| marks.made(thing) || (marks.on_host.contains(thing) && !was_there(thing));
+        let (left, others): (Vec<_>, Vec<_>) = self.things().partition(made);
         let Some(before) = before else { return Comparison { left, ..Comparison::default() } };
         Comparison {
             left,
             appeared: others.into_iter().filter(|thing| !before.has(thing)).collect(),
             // The first `up` looks when it already has its lock, which lies where the cluster's run is.
-            vanished: before.things().filter(|thing| !self.has(thing) && !marks.made(thing)).collect(),
+            vanished: before.things().filter(|thing| !self.has(thing) && !made(thing)).collect(),
         }
     }
 }
@@ -198,6 +207,10 @@ impl Marks {
             address: format!(" dev {}", api_address_label(cluster)),
             table: format!("inet {}", network::table(cluster)),
             metric: format!(" metric {}", paths::metric(cluster)),
+            on_host: match pods_on_host(paths, cluster).map_err(InventoryError::OnHost)? {
+                Some(pod_ranges) => on_host(&pod_ranges, &look::routes()?),
+                None => BTreeSet::new(),
+            },
             directories: vec![paths.cluster(cluster), paths.cluster_run(cluster)],
             files,
             lent: settings::lent(&paths.run, cluster).map_err(InventoryError::Settings)?,
@@ -251,6 +264,22 @@ impl Marks {
             Kind::File => format!("rm -r {name}"),
         }
     }
+}
+
+/// What the network components of a cluster on the machine's own network make there, and the links of its
+/// pods, which are known by the routes that lead to them.
+fn on_host(pod_ranges: &[IpNet], routes: &BTreeSet<String>) -> BTreeSet<Thing> {
+    let thing = |kind, name: &str| Thing { kind, name: name.to_owned() };
+    let tables = network::TABLES.map(|(family, table)| thing(Kind::Table, &format!("{family} {table}")));
+    let pods = routes.iter().filter_map(|route| {
+        let (to, rest) = route.split_once(" dev ")?;
+        let (link, _) = rest.split_once(' ')?;
+        let to: IpNet = to.parse().ok()?;
+        let is_pods = link.starts_with(network::POD_LINKS) && pod_ranges.iter().any(|range| range.contains(&to));
+        is_pods.then(|| [thing(Kind::Link, link), thing(Kind::Route, route)])
+    });
+    let overlay = thing(Kind::Link, network::OVERLAY_LINK);
+    tables.into_iter().chain([overlay]).chain(pods.flatten()).collect()
 }
 
 #[cfg(test)]
@@ -316,6 +345,31 @@ mod tests {
         assert_eq!(others.compare(None, &marks()), Comparison::default());
         let found = others.compare(Some(&nothing), &marks());
         assert!(found.left.is_empty() && found.appeared.len() == 9, "{found:?}");
+    }
+
+    #[test]
+    fn what_a_cluster_on_the_machines_network_has_there_is_told_by_names_and_routes() {
+        let pod = "10.244.0.7/32 dev vethabc metric 0";
+        let routes = [pod, "172.17.0.5/32 dev vethdocker metric 0", "10.244.0.0/16 dev * metric 7"];
+        let marks = Marks {
+            on_host: on_host(&["10.244.0.0/16".parse().unwrap()], &routes.map(str::to_owned).into()),
+            ..marks()
+        };
+        let made = [
+            (Kind::Table, "ip kube-proxy"),
+            (Kind::Table, "ip6 flannel-ipv6"),
+            (Kind::Link, "flannel.1"),
+            (Kind::Link, "vethabc"),
+            (Kind::Route, pod),
+        ];
+        let now = inventory(&[&made[..], &[(Kind::Link, "vethdocker"), (Kind::Table, "ip nat")]].concat());
+        assert_eq!(now.compare(Some(&Inventory::default()), &marks).left.len(), made.len());
+        assert_eq!(now.compare(Some(&Inventory::default()), &self::marks()).left, [], "on a bridge");
+        // Another Kubernetes was here before: what is left of the same name is its.
+        let before = inventory(&[(Kind::Table, "ip kube-proxy"), (Kind::Link, "flannel.1")]);
+        assert_eq!(now.compare(Some(&before), &marks).left.len(), made.len() - 2);
+        let gone = Inventory::default().compare(Some(&before), &marks);
+        assert_eq!(names(&gone.vanished), ["flannel.1", "ip kube-proxy"]);
     }
 
     #[test]

@@ -37,14 +37,6 @@ pub enum Misnamed {
         /// What is called so.
         all: Vec<String>,
     },
-    /// It is not known what there is.
-    #[error("it is not known whether there is `{name}` to remove: {because}")]
-    NotSeen {
-        /// The name.
-        name: String,
-        /// Why.
-        because: String,
-    },
 }
 
 fn instead(there: &[String]) -> String {
@@ -56,7 +48,8 @@ const REMOVE: &str = "remove";
 
 impl Named {
     /// Returns the first name that does not say what is meant: of the wished objects and edited assets one
-    /// to revert, of those that are no longer wished one to remove.
+    /// to revert, of those that are no longer wished one to remove. Where no API tells what there is, nothing
+    /// is removed, and no name is wrong.
     pub fn misnamed(&self, wished: &[ObjectId], seen: &Observed) -> Option<Misnamed> {
         self.misnamed_revert(wished, seen).or_else(|| self.misnamed_remove(seen))
     }
@@ -77,10 +70,7 @@ impl Named {
                 let there = || surplus.iter().map(ToString::to_string).collect();
                 self.remove.iter().find_map(|name| misnamed(name, &surplus, REMOVE, there))
             }
-            Fact::Unknown(because) => {
-                let name = self.remove.first()?.clone();
-                Some(Misnamed::NotSeen { name, because: because.clone() })
-            }
+            Fact::Unknown(_) => None,
         }
     }
 }

@@ -7,9 +7,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::{InventoryError, Kind, tables};
+use super::{InventoryError, Kind};
 use crate::driver::local::cgroup::Hierarchies;
-use crate::driver::local::{Paths, disk, paths, settings};
+use crate::driver::local::{Paths, disk, network, paths, settings};
 use crate::netlink::{Netlink, attributes, text};
 
 /// Where a program could leave files, and how many levels of each are listed.
@@ -37,7 +37,7 @@ pub(super) fn around(paths: &Paths) -> Result<Lists, InventoryError> {
         (Kind::Mount, mounts()?),
         (Kind::Link, names("/sys/class/net".into())?.into_iter().collect()),
         (Kind::Address, addresses().map_err(InventoryError::Addresses)?),
-        (Kind::Table, tables::list().map_err(InventoryError::Tables)?.into_iter().collect()),
+        (Kind::Table, network::tables().map_err(InventoryError::Tables)?.into_iter().collect()),
         (Kind::Group, groups()?),
         (Kind::Route, routes()?),
         (Kind::Setting, kernel_settings()?),
@@ -114,7 +114,7 @@ fn directories(path: &Utf8Path, levels: usize, found: &mut BTreeSet<String>) -> 
     Ok(())
 }
 
-fn routes() -> Result<BTreeSet<String>, InventoryError> {
+pub(super) fn routes() -> Result<BTreeSet<String>, InventoryError> {
     let read = |path: &str| match fs::read_to_string(path) {
         // A machine may be without IPv6.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),

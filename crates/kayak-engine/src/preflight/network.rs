@@ -16,7 +16,6 @@ use super::{fact, listeners, setting};
 use crate::dirs::Dirs;
 use crate::driver::local::cgroup::Hierarchies;
 use crate::driver::local::{network as names, paths};
-use crate::inventory::tables;
 use crate::netlink::{Message, Netlink, attribute, attributes, nested, number, text};
 
 // linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h: messages begin with a structure of a fixed
@@ -62,7 +61,7 @@ pub(super) fn look(cluster: &str, dirs: &Dirs) -> Network {
 /// Lists what has the names of a cluster's on the machine's own network, and how it is removed; nothing
 /// while this one may have made it: its rules come first and go last, and nodes run in its groups.
 fn foreign(cluster: &str) -> Result<BTreeMap<String, String>, Box<dyn Error>> {
-    let tables = tables::list()?;
+    let tables = names::tables()?;
     let groups = Hierarchies::find()?.children(&paths::cluster_cgroup(cluster))?;
     if !groups.is_empty() || tables.contains(&format!("inet {}", names::table(cluster))) {
         return Ok(BTreeMap::new());

@@ -149,7 +149,6 @@ pub async fn decide(
         let hint = match misnamed {
             Misnamed::Nothing { .. } => "`kayak plan` lists what was edited and what is no longer wished",
             Misnamed::Several { .. } => "name one of them as it is written there",
-            Misnamed::NotSeen { .. } => "bring the cluster up first, and name it then",
         };
         return Err(CommandError::usage(misnamed.to_string()).hint(format!("{hint}; nothing was changed")));
     }

@@ -144,6 +144,9 @@ async fn execute(
     }
     list_edits(&decision.seen, doing.named, progress);
     list_surplus(&decision.seen, doing.named);
+    if let (Fact::Unknown(_), false) = (&decision.seen.api, doing.named.remove.is_empty()) {
+        report::note("nothing is removed by this run: no API tells what there is; run it again afterwards");
+    }
     let store = match images_needed(&decision) {
         Needed::Whatever => Some(cx.store(progress).await?),
         Needed::IfThere => cx.store_of_bundle(progress).await?,

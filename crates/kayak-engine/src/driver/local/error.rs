@@ -115,6 +115,9 @@ pub enum LocalError {
     /// The node does not run.
     #[error("node `{0}` does not run")]
     NotRunning(String),
+    /// The kernel did not list its nftables tables.
+    #[error("failed to list the nftables tables")]
+    Tables(#[source] io::Error),
     /// Programs to take the network down with are nowhere to be found.
     #[error("no node image is unpacked in `{0}`, whose tools would remove the network")]
     NoTools(Utf8PathBuf),

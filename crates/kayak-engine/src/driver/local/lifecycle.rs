@@ -7,6 +7,7 @@ use std::fs::OpenOptions;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
+use ipnet::IpNet;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -16,7 +17,7 @@ use super::container::{Overlay, Runc};
 use super::error::LocalError;
 use super::network::{self, Tools};
 use super::settings::Settings;
-use super::{Local, disk, image, oci, paths};
+use super::{Local, Paths, disk, image, oci, paths};
 use crate::driver::{ClusterNetwork, ClusterSpec, NodeId, NodeNetwork, NodeSpec, NodeState, PERSISTENT};
 
 /// How long a node may take to stop by itself: a little more than its init gives its own processes.
@@ -69,21 +70,27 @@ impl Local {
     pub(super) async fn is_cluster_guarded(&self, cluster: &ClusterSpec) -> Result<bool, LocalError> {
         paths::check_name(&cluster.name)?;
         let record: Option<ClusterRecord> = image::readable(&self.paths.cluster_record(&cluster.name))?;
-        match (record, self.tools(&cluster.name)?) {
-            (Some(record), Some(tools)) if record.spec == *cluster => tools.has_rules(&cluster.name).await,
-            // Never made, or made for another form of the cluster.
-            _ => Ok(false),
-        }
+        // Else it was never made, or made for another form of the cluster.
+        Ok(record.is_some_and(|record| record.spec == *cluster) && network::has_rules(&cluster.name)?)
     }
 
     pub(super) async fn release_cluster(&self, cluster: &str) -> Result<(), LocalError> {
         paths::check_name(cluster)?;
         let groups = Hierarchies::find()?;
+        let on_host = pods_on_host(&self.paths, cluster)?;
         groups.kill(&paths::cluster_cgroup(cluster)).await?;
         // Only now: while anything listens, others are kept from it.
         match self.tools(cluster)? {
-            Some(tools) => tools.disconnect_cluster(cluster).await?,
-            None if network::is_link(&paths::bridge(cluster))? => return Err(self.no_tools()),
+            Some(tools) => {
+                // Also where no node is left that would have cleared it.
+                if let Some(pod_ranges) = on_host {
+                    tools.clear_host(&pod_ranges).await?;
+                }
+                tools.disconnect_cluster(cluster).await?;
+            }
+            None if on_host.is_some() || network::is_link(&paths::bridge(cluster))? => {
+                return Err(self.no_tools());
+            }
             None => {}
         }
         groups.remove(&paths::cluster_cgroup(cluster)).await?;
@@ -253,20 +260,15 @@ impl Local {
     async fn clear(&self, node: &NodeId) -> Result<(), LocalError> {
         let groups = Hierarchies::find()?;
         let group = paths::cgroup(node);
+        let on_host = pods_on_host(&self.paths, &node.cluster)?;
         groups.kill(&group).await?;
         groups.remove(&group).await?;
         let link = paths::link(node);
-        let cluster: Option<ClusterRecord> = image::readable(&self.paths.cluster_record(&node.cluster))?;
-        let on_host = cluster.filter(|cluster| matches!(cluster.spec.network, ClusterNetwork::Host(_)));
         if on_host.is_some() || network::is_link(&link)? {
             let tools = self.tools(&node.cluster)?.ok_or_else(|| self.no_tools())?;
             tools.unlink(&link).await?;
-            // Tables and links have the same names whoever made them: while this cluster has no rules, it
-            // was not connected, and what is there is somebody else's.
-            if let Some(cluster) = on_host
-                && tools.has_rules(&cluster.spec.name).await?
-            {
-                tools.clear_host(&cluster.spec).await?;
+            if let Some(pod_ranges) = on_host {
+                tools.clear_host(&pod_ranges).await?;
             }
         }
         self.runc(&node.cluster)?.forget(&node.name)?;
@@ -295,4 +297,20 @@ impl Local {
     fn no_tools(&self) -> LocalError {
         LocalError::NoTools(paths::unpacked(&self.paths.cache))
     }
+}
+
+/// Returns the ranges of a cluster's pods while it is on the machine's own network. Tables and links there
+/// have the same names whoever made them: where this cluster has neither rules nor a node that runs, it is
+/// not connected, and what is there is somebody else's. If what was written down is lost, so are the ranges;
+/// pods' links go with the pods then.
+pub(crate) fn pods_on_host(paths: &Paths, cluster: &str) -> Result<Option<Vec<IpNet>>, LocalError> {
+    let has_rules = network::has_rules(cluster)?;
+    let record: Option<ClusterRecord> = image::readable(&paths.cluster_record(cluster))?;
+    let Some(ClusterRecord { spec, .. }) = record else {
+        let on_host = has_rules && !network::is_link(&paths::bridge(cluster))?;
+        return Ok(on_host.then(Vec::new));
+    };
+    let on_host = matches!(spec.network, ClusterNetwork::Host(_));
+    let connected = has_rules || !Hierarchies::find()?.children(&paths::cluster_cgroup(cluster))?.is_empty();
+    Ok((on_host && connected).then_some(spec.pod_ranges))
 }

@@ -13,7 +13,7 @@ mod error;
 mod exec;
 mod files;
 pub(crate) mod image;
-mod lifecycle;
+pub(crate) mod lifecycle;
 pub(crate) mod network;
 pub(crate) mod oci;
 pub(crate) mod paths;

@@ -6,8 +6,10 @@
 //! node's address: what leaves a pod is rewritten to its node's by the pod network.
 
 mod host;
+mod tables;
 
 pub(crate) use host::{OVERLAY_LINK, POD_LINKS, TABLES};
+pub(crate) use tables::list as tables;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -68,14 +70,6 @@ impl Tools {
         Ok(())
     }
 
-    /// Tells whether the cluster's rules are there: who sets up rules of his own may have emptied all.
-    pub(crate) async fn has_rules(&self, cluster: &str) -> Result<bool, LocalError> {
-        let mut command = command::in_root(&self.root, "nft");
-        let said = command::run(command.args(["list", "tables", "inet"]), "").await?;
-        let wanted = format!("table inet {}", table(cluster));
-        Ok(String::from_utf8_lossy(&said).lines().any(|line| line == wanted))
-    }
-
     /// Removes the cluster's network, or what is left of it.
     pub(crate) async fn disconnect_cluster(&self, cluster: &str) -> Result<(), LocalError> {
         self.unlink(&paths::bridge(cluster)).await?;
@@ -127,6 +121,12 @@ pub(crate) fn is_link(name: &str) -> Result<bool, LocalError> {
     let links = disk::read(LINKS.as_ref())?.unwrap_or_default();
     let links = String::from_utf8_lossy(&links);
     Ok(links.lines().filter_map(|line| line.split_once(':')).any(|(link, _)| link.trim() == name))
+}
+
+/// Tells whether the cluster's rules are there: who sets up rules of his own may have emptied all.
+pub(crate) fn has_rules(cluster: &str) -> Result<bool, LocalError> {
+    let wanted = format!("inet {}", table(cluster));
+    Ok(tables().map_err(LocalError::Tables)?.contains(&wanted))
 }
 
 /// Only a table that is there can be deleted, so that it is made first.

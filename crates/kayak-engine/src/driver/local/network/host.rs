@@ -32,7 +32,7 @@ pub(crate) const TABLES: [(&str, &str); 6] = [
 pub(crate) const OVERLAY_LINK: &str = "flannel.1";
 
 /// The machine's ends of pods' links, as the CNI plugin `ptp` names them.
-const POD_LINKS: &str = "veth";
+pub(crate) const POD_LINKS: &str = "veth";
 
 /// What `ip route show` says of a route.
 #[derive(Debug, Deserialize)]
@@ -42,8 +42,8 @@ struct Route {
 
 impl Tools {
     /// Removes what the pods and network components of a cluster left, once none of them runs.
-    pub(crate) async fn clear_host(&self, cluster: &ClusterSpec) -> Result<(), LocalError> {
-        for range in &cluster.pod_ranges {
+    pub(crate) async fn clear_host(&self, pod_ranges: &[IpNet]) -> Result<(), LocalError> {
+        for range in pod_ranges {
             for link in self.pod_links(range).await? {
                 self.unlink(&link).await?;
             }
