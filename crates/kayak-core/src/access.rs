@@ -152,11 +152,6 @@ pub fn configuration() -> ObjectId {
     }
 }
 
-/// Whether an object is the one that holds the configuration.
-pub fn is_configuration(id: &ObjectId) -> bool {
-    *id == configuration()
-}
-
 /// What kayak alone may say: which nodes are controllers, which names and addresses a node has, and
 /// where the API is.
 pub fn facts(cluster: &Cluster) -> Vec<Object> {

@@ -12,7 +12,6 @@ pub use way::detour;
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use kayak_core::access::is_configuration;
 use kayak_core::object::{Object, ObjectId};
 use kayak_core::plan::Edit;
 use kube::api::{
@@ -135,13 +134,6 @@ pub enum Manner {
     Insist,
 }
 
-impl Manner {
-    /// The configuration that was given last is what is wished, whatever the cluster holds.
-    fn of(id: &ObjectId) -> Self {
-        if is_configuration(id) { Self::Insist } else { Self::GiveWay }
-    }
-}
-
 /// Fields that were left alone, by object.
 pub type LeftAlone = Vec<(ObjectId, Vec<Edit>)>;
 
@@ -173,7 +165,6 @@ async fn apply_one(
 ) -> Result<(ObjectId, Vec<Edit>), ApiError> {
     let id = wished.id();
     let api = handle(client, &id);
-    let manner = if manner == Manner::Insist { manner } else { Manner::of(&id) };
     let deadline = tokio::time::Instant::now() + PATIENCE;
     let (mut object, taints) = taints::split(wished);
     if !taints.is_empty() {

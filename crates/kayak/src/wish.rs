@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use kayak_core::assets::{Assets, Edited};
+use kayak_core::access::configuration;
+use kayak_core::assets::{Assets, CLUSTER_FILE, Edited};
 use kayak_core::cluster::Cluster;
 use kayak_core::config::{CaFiles, Config, Counts};
 use kayak_core::pki::{Authority, Pair, Secret};
@@ -57,6 +58,8 @@ pub struct Wish {
     pub config: Config,
     /// The text of `cluster.yaml`.
     pub source: String,
+    /// Whether somebody has just given it: then it wins over one that was edited in the cluster.
+    pub given: bool,
 }
 
 /// A rendered wish.
@@ -78,16 +81,18 @@ impl ConfigArgs {
     /// Reads the file; without one, finds what the cluster was last brought up with, or takes the
     /// defaults. `--cluster` names it either way.
     pub async fn load(&self, cx: &Context) -> Result<Wish, CommandError> {
-        let (text, place) = if let Some(path) = &self.config {
-            (read(path).map_err(CommandError::of_usage)?, path.to_string())
-        } else {
-            match stored(cx).await? {
-                Some(Stored { text, place }) => (text, place),
-                None => (String::new(), "the defaults".to_owned()),
-            }
-        };
         let counts = Counts { controllers: self.controllers, workers: self.workers };
-        Wish::parse(cx, counts.write_into(&text), &place)
+        if let Some(path) = &self.config {
+            let text = read(path).map_err(CommandError::of_usage)?;
+            return Ok(Wish { given: true, ..Wish::parse(cx, counts.write_into(&text), path.as_str())? });
+        }
+        let given = counts != Counts::default();
+        let (text, place) = match stored(cx).await? {
+            Some(Stored { place, unapplied: Some(_), .. }) if !given => return Err(cut_off(&place)),
+            Some(Stored { text, place, .. }) => (text, place),
+            None => (String::new(), "the defaults".to_owned()),
+        };
+        Ok(Wish { given, ..Wish::parse(cx, counts.write_into(&text), &place)? })
     }
 }
 
@@ -98,7 +103,7 @@ impl Wish {
         if let Some(name) = &cx.cluster {
             config.name.clone_from(name);
         }
-        Ok(Self { config: config.validated()?, source: text })
+        Ok(Self { config: config.validated()?, source: text, given: false })
     }
 
     /// Resolves the wish on this machine.
@@ -125,6 +130,9 @@ impl Wish {
         let (reverted, edited): (Edited, Edited) =
             edited.into_iter().partition(|(path, _)| named.revert.contains(path));
         named.revert.retain(|name| !reverted.contains_key(name));
+        if self.given && kept.join(CLUSTER_FILE).exists() {
+            named.revert.insert(configuration().to_string());
+        }
         rendering.assets.keep(&edited);
         Ok(rendering)
     }
@@ -134,6 +142,19 @@ impl Wish {
 pub async fn stored(cx: &Context) -> Result<Option<Stored>, CommandError> {
     let name = cx.cluster_name_or(&Config::default().name)?;
     Ok(stored::configuration_of(&cx.driver()?, &name, &cx.dirs.assets(&name)).await?)
+}
+
+/// Which of two configurations is meant only their owner knows: either may undo the other's work.
+fn cut_off(place: &str) -> CommandError {
+    CommandError::usage(format!(
+        "{place} has one configuration, and the assets kept on this machine were made from another: \
+         a run that brought that in was cut off"
+    ))
+    .hint("to go on with the one of the assets: `kayak resume`, or that run again")
+    .hint(format!(
+        "to go back to the one that {place} has: `kayak config show >FILE`, then `kayak up --config FILE`; \
+         nothing was changed"
+    ))
 }
 
 /// Reads a file that the user named.

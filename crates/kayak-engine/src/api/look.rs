@@ -29,7 +29,7 @@ async fn look_at(client: &kube::Client, wished: &Object) -> Result<(ObjectId, Ob
     let live = significant(live);
     let (mut object, taints) = taints::split(wished);
     let mut edits = Vec::new();
-    let params = params(Manner::of(&id), true);
+    let params = params(Manner::GiveWay, true);
     // Once more without the fields in conflict; a second conflict would be a new edit.
     let applied = loop {
         match api.patch(&id.name, &params, &Patch::Apply(object.value())).await {

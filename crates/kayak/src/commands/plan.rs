@@ -63,6 +63,8 @@ pub struct PlanFile {
     pub cluster: String,
     /// The configuration's text.
     source: String,
+    /// Whether it was given when this was planned.
+    given: bool,
     /// What the owner named.
     pub named: Named,
     observed: Observed,
@@ -106,6 +108,7 @@ pub fn run(cx: &Context, args: &PlanArgs) -> Result<ExitCode, CommandError> {
                 kayak: env!("CARGO_PKG_VERSION").into(),
                 cluster: wish.config.name,
                 source: wish.source,
+                given: wish.given,
                 named,
                 observed: seen,
                 plan,
@@ -190,7 +193,7 @@ impl PlanFile {
             return Err(CommandError::usage(format!("the plan is for cluster `{}`", self.cluster)));
         }
         let cx = Context::new(cx.output, Some(self.cluster.clone()));
-        Wish::parse(&cx, self.source.clone(), "the plan")
+        Ok(Wish { given: self.given, ..Wish::parse(&cx, self.source.clone(), "the plan")? })
     }
 
     /// Refuses where something else is found than what was planned for.

@@ -41,7 +41,7 @@ enum EditError {
 
 /// Prints the configuration as it was written.
 pub fn show(cx: &Context) -> Result<ExitCode, CommandError> {
-    let Stored { text, place } = found(cx)?;
+    let Stored { text, place, .. } = found(cx)?;
     match cx.output {
         Output::Json => report::json(&json!({ "place": place, "text": text }))?,
         Output::Text => report::data(&text),
@@ -52,7 +52,7 @@ pub fn show(cx: &Context) -> Result<ExitCode, CommandError> {
 /// Prints in what a file differs from the configuration that is stored.
 pub fn diff(cx: &Context, file: &Utf8Path) -> Result<ExitCode, CommandError> {
     let new = read(file).map_err(CommandError::of_usage)?;
-    let Stored { text: old, place } = found(cx)?;
+    let Stored { text: old, place, .. } = found(cx)?;
     let diff = unified(&old, &new, &place, file.as_str());
     match cx.output {
         Output::Json => report::json(&json!({ "place": place, "file": file, "diff": diff }))?,
@@ -83,6 +83,7 @@ pub fn edit(cx: &Context, args: &EditArgs) -> Result<ExitCode, CommandError> {
     let kept = |error: CommandError| error.hint(format!("what you wrote is in {path}; nothing was changed"));
     let cx = Context::new(cx.output, Some(name));
     let wish = Wish::parse(&cx, edited.clone(), path.as_str()).map_err(kept)?;
+    let wish = Wish { given: true, ..wish };
     if !args.yes {
         report::note(&unified(&text, &edited, "stored", "edited"));
         block_on(plan::show(&cx, &wish, &Named::default(), true))?;
@@ -98,8 +99,9 @@ pub fn edit(cx: &Context, args: &EditArgs) -> Result<ExitCode, CommandError> {
             "`kayak config diff {path}` shows in what it differs now; put theirs in, then `kayak up --config {path}`"
         ))));
     }
-    let rendering = wish.render_kept(&cx, &mut Named::default())?;
-    let doing = Doing { how: &args.how, named: &Named::default(), planned: None };
+    let mut named = Named::default();
+    let rendering = wish.render_kept(&cx, &mut named)?;
+    let doing = Doing { how: &args.how, named: &named, planned: None };
     let done = bring_up(&cx, rendering, &doing, &lock)
         .map_err(|error| error.hint(format!("what you wrote is in {path}: `kayak up --config {path}`")))?;
     forget(&path);
