@@ -47,6 +47,24 @@ pub struct Images {
     pub pause: String,
 }
 
+impl Images {
+    /// Asks for the reference of each image by its name.
+    pub fn of<E>(
+        kubernetes_version: &str,
+        image: impl Fn(&'static str) -> Result<String, E>,
+    ) -> Result<Self, E> {
+        Ok(Self {
+            kubernetes_version: kubernetes_version.into(),
+            node: image("node")?,
+            kubernetes: image("kubernetes")?,
+            etcd: image("etcd")?,
+            coredns: image("coredns")?,
+            flannel: image("flannel")?,
+            pause: image("pause")?,
+        })
+    }
+}
+
 /// Whether a node runs the control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -302,15 +320,7 @@ pub(crate) mod tests {
 
     /// A cluster on a machine with a network and a VPN.
     pub(crate) fn resolve(yaml: &str) -> Result<Cluster, ResolveError> {
-        let images = Images {
-            kubernetes_version: "v1.36.3".into(),
-            node: "node".into(),
-            kubernetes: "kubernetes".into(),
-            etcd: "etcd".into(),
-            coredns: "coredns".into(),
-            flannel: "flannel".into(),
-            pause: "pause".into(),
-        };
+        let images = Images::of("v1.36.3", |name| Ok::<_, ()>(name.into())).unwrap();
         let interfaces = [("lo", "127.0.0.1"), ("eth0", "192.0.2.2"), ("tun0", "10.8.0.1")];
         let interfaces = interfaces.map(|(name, address)| (name.into(), vec![address.parse().unwrap()]));
         let machine = MachineFacts { nameservers: Vec::new(), interfaces: interfaces.into() };

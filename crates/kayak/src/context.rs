@@ -174,13 +174,6 @@ pub fn images() -> Result<Images, CommandError> {
     let catalog = Catalog::embedded()?;
     let image = |name| catalog.reference(name, None).ok_or(ContextError::NoImage(name));
     let kubernetes = image("kubernetes")?;
-    Ok(Images {
-        kubernetes_version: kubernetes.rsplit(':').next().unwrap_or_default().to_owned(),
-        node: image("node")?,
-        etcd: image("etcd")?,
-        coredns: image("coredns")?,
-        flannel: image("flannel")?,
-        pause: image("pause")?,
-        kubernetes,
-    })
+    let version = kubernetes.rsplit(':').next().unwrap_or_default();
+    Ok(Images::of(version, image)?)
 }

@@ -10,15 +10,7 @@ use crate::sockets::{Owner, Protocol, SocketProcess, SocketRow};
 const NOW: i64 = 1_800_000_000;
 
 fn cluster(yaml: &str) -> Cluster {
-    let images = Images {
-        kubernetes_version: "v1.36.3".into(),
-        node: "node".into(),
-        kubernetes: "kubernetes".into(),
-        etcd: "etcd".into(),
-        coredns: "coredns".into(),
-        flannel: "flannel".into(),
-        pause: "pause".into(),
-    };
+    let images = Images::of("v1.36.3", |name| Ok::<_, ()>(name.into())).unwrap();
     let config = if yaml.is_empty() { Config::default() } else { Config::parse(yaml).unwrap() };
     let nameservers = vec!["192.0.2.53".parse().unwrap()];
     let interfaces = [("tun0".into(), vec!["10.8.0.1".parse().unwrap()])].into();

@@ -6,16 +6,7 @@ use kayak_core::config::Config;
 use kayak_core::pki::{Authority, KeyStore, Pair, Secret, certificates};
 
 pub(crate) fn cluster(yaml: &str) -> Cluster {
-    let image = |name: &str| format!("kayak.local/{name}:v1");
-    let images = Images {
-        kubernetes_version: "v1.36.3".into(),
-        node: image("node"),
-        kubernetes: image("kubernetes"),
-        etcd: image("etcd"),
-        coredns: image("coredns"),
-        flannel: image("flannel"),
-        pause: image("pause"),
-    };
+    let images = Images::of("v1.36.3", |name| Ok::<_, ()>(format!("kayak.local/{name}:v1"))).unwrap();
     let machine = MachineFacts {
         nameservers: ["192.0.2.53", "127.0.0.53"].map(|address| address.parse().unwrap()).into(),
         interfaces: [("tun0".into(), vec!["10.8.0.1".parse().unwrap()])].into(),

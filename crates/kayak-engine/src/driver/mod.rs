@@ -3,7 +3,6 @@
 //! A driver does no more than this; whatever can be done by running a program in the node, or by
 //! a file in one of its persistent directories, stays out of the trait.
 
-use std::error::Error;
 use std::net::IpAddr;
 
 use async_trait::async_trait;
@@ -15,7 +14,10 @@ use kayak_core::plan::ContainerState;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+mod error;
 pub mod local;
+
+pub use self::error::{Cause, DriverError};
 
 /// The directories of a node that outlive its container.
 pub const PERSISTENT: [&str; 2] = ["/var", "/etc/kubernetes"];
@@ -213,132 +215,6 @@ pub struct ExecOutput {
     pub stdout: Vec<u8>,
     /// Its complaints.
     pub stderr: Vec<u8>,
-}
-
-/// Why the driver's own means failed; each driver has its own reasons.
-pub type Cause = Box<dyn Error + Send + Sync>;
-
-/// Which act of a driver failed.
-#[derive(Debug, thiserror::Error)]
-pub enum DriverError {
-    /// What a cluster's nodes share could not be made.
-    #[error("failed to prepare this machine for cluster `{cluster}`")]
-    Prepare {
-        /// Which cluster.
-        cluster: String,
-        /// Why.
-        source: Cause,
-    },
-    /// What a cluster's nodes share could not be given back.
-    #[error("failed to give back what the nodes of cluster `{cluster}` share")]
-    Release {
-        /// Which cluster.
-        cluster: String,
-        /// Why.
-        source: Cause,
-    },
-    /// What a cluster's nodes share could not be removed.
-    #[error("failed to remove what is left of cluster `{cluster}`")]
-    Teardown {
-        /// Which cluster.
-        cluster: String,
-        /// Why.
-        source: Cause,
-    },
-    /// What keeps others from a cluster's network could not be looked at.
-    #[error("failed to look at the network of cluster `{cluster}`")]
-    Guard {
-        /// Which cluster.
-        cluster: String,
-        /// Why.
-        source: Cause,
-    },
-    /// A cluster's nodes could not be listed.
-    #[error("failed to list the nodes of cluster `{cluster}`")]
-    List {
-        /// Which cluster.
-        cluster: String,
-        /// Why.
-        source: Cause,
-    },
-    /// A node's files could not be made.
-    #[error("failed to create node `{node}`")]
-    Create {
-        /// Which node.
-        node: String,
-        /// Why.
-        source: Cause,
-    },
-    /// A node's container could not be started.
-    #[error("failed to start node `{node}`")]
-    Start {
-        /// Which node.
-        node: String,
-        /// Why.
-        source: Cause,
-    },
-    /// A node's container could not be stopped.
-    #[error("failed to stop node `{node}`")]
-    Stop {
-        /// Which node.
-        node: String,
-        /// Why.
-        source: Cause,
-    },
-    /// A node could not be removed.
-    #[error("failed to remove node `{node}`")]
-    Remove {
-        /// Which node.
-        node: String,
-        /// Why.
-        source: Cause,
-    },
-    /// What is there of a node could not be found out.
-    #[error("failed to find out the state of node `{node}`")]
-    State {
-        /// Which node.
-        node: String,
-        /// Why.
-        source: Cause,
-    },
-    /// A program could not be run in a node.
-    #[error("failed to run `{command}` in node `{node}`")]
-    Exec {
-        /// Which node.
-        node: String,
-        /// The program.
-        command: String,
-        /// Why.
-        source: Cause,
-    },
-    /// A file could not be written.
-    #[error("failed to write `{path}` in node `{node}`")]
-    Put {
-        /// Which node.
-        node: String,
-        /// Which file.
-        path: Utf8PathBuf,
-        /// Why.
-        source: Cause,
-    },
-    /// A file could not be read.
-    #[error("failed to read `{path}` in node `{node}`")]
-    Get {
-        /// Which node.
-        node: String,
-        /// Which file.
-        path: Utf8PathBuf,
-        /// Why.
-        source: Cause,
-    },
-    /// What a node's first process wrote could not be read.
-    #[error("failed to read the console of node `{node}`")]
-    Console {
-        /// Which node.
-        node: String,
-        /// Why.
-        source: Cause,
-    },
 }
 
 /// A way to make node containers. Every act may be repeated, and finishes one that was cut off.

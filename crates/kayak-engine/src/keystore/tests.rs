@@ -4,15 +4,7 @@ use kayak_core::config::Config;
 use kayak_core::person::Person;
 
 fn cluster(yaml: &str) -> Cluster {
-    let images = Images {
-        kubernetes_version: "v1.36.3".into(),
-        node: "node".into(),
-        kubernetes: "kubernetes".into(),
-        etcd: "etcd".into(),
-        coredns: "coredns".into(),
-        flannel: "flannel".into(),
-        pause: "pause".into(),
-    };
+    let images = Images::of("v1.36.3", |name| Ok::<_, ()>(name.into())).unwrap();
     Cluster::resolve(Config::parse(yaml).unwrap(), yaml, images, &MachineFacts::default()).unwrap()
 }
 

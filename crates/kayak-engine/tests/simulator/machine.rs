@@ -190,16 +190,7 @@ pub(crate) struct Inventory {
 }
 
 fn cluster(wish: &Wish) -> Cluster {
-    let image = |name: &str| format!("kayak.local/{name}:v{}", wish.version);
-    let images = Images {
-        kubernetes_version: "v1.36.3".into(),
-        node: image("node"),
-        kubernetes: image("kubernetes"),
-        etcd: image("etcd"),
-        coredns: image("coredns"),
-        flannel: image("flannel"),
-        pause: image("pause"),
-    };
+    let images = Images::of("v1.36.3", |name| Ok::<_, ()>(format!("kayak.local/{name}:v{}", wish.version))).unwrap();
     Cluster::resolve(Config::parse(&wish.config).unwrap(), &wish.config, images, &MachineFacts::default())
         .unwrap()
 }
