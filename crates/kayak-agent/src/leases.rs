@@ -162,7 +162,6 @@ mod tests {
     fn leases_are_looked_at_when_an_instance_comes_or_an_api_server_gets_ready() {
         let instance = |uid: &str, ready| InstanceStatus {
             uid: uid.into(),
-            node: None,
             pod: uid.into(),
             address: [127, 64, 0, 1].into(),
             node: None,

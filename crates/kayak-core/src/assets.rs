@@ -124,7 +124,7 @@ impl Assets {
             let parsed = Object::parse_all(text)
                 .map_err(|source| AssetsError::Manifest { path: path.into(), source })?;
             // Whoever edited a manifest by hand did not compute its digest.
-            objects.extend(parsed.into_iter().map(Object::stamped));
+            objects.extend(parsed.into_iter().map(Object::stamped_throughout));
         }
         Ok(objects)
     }

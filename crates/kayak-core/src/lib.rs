@@ -2,6 +2,7 @@
 //! clock, randomness or an async runtime.
 
 pub mod access;
+pub mod applied;
 pub mod assets;
 pub mod audit;
 pub mod boot;

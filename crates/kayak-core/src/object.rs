@@ -6,11 +6,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::applied::Applied;
+
 /// The label of what kayak alone makes.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The annotation with the digest of an object as kayak applied it. While it is the one that kayak
 /// would write again, whatever differs in the cluster was changed by somebody else.
 pub const APPLIED: &str = "kayak/applied";
+/// The annotation with the digests of its fields, see [`Applied`]. It is for the cluster alone: nobody could
+/// read a manifest with it. What is applied by hand is without, and told by the other one only.
+pub const FIELDS: &str = "kayak/applied-fields";
 
 /// Which object: enough to find it in the API.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -102,6 +107,7 @@ impl Object {
             && let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut)
         {
             annotations.remove(APPLIED);
+            annotations.remove(FIELDS);
             if annotations.is_empty() {
                 metadata.remove("annotations");
             }
@@ -115,6 +121,16 @@ impl Object {
         let mut object = self.unstamped();
         let digest = short_digest(object.0.to_string().as_bytes());
         object.0["metadata"]["annotations"][APPLIED] = json!(digest);
+        object
+    }
+
+    /// As [`Self::stamped`], with the digests of all fields in the annotation [`FIELDS`].
+    #[must_use]
+    pub fn stamped_throughout(self) -> Self {
+        let object = self.unstamped();
+        let fields = Applied::of(&object.0).text();
+        let mut object = object.stamped();
+        object.0["metadata"]["annotations"][FIELDS] = json!(fields);
         object
     }
 

@@ -238,10 +238,10 @@ fn a_name_that_does_not_say_what_is_meant_is_refused() {
     for clear in [remove("configmap/older"), remove("ConfigMap/default/old"), revert("deployment/coredns")] {
         assert_eq!(said(clear), None);
     }
-    let both = "`configmap/old` is not clear: there are configmap/kube-system/old, configmap/default/old";
+    let both = "`configmap/old` is not clear: there are configmap/default/old, configmap/kube-system/old";
     assert_eq!(said(remove("configmap/old")).as_deref(), Some(both));
     for nowhere in ["configmap/gone", "configmap/coredns", "old"] {
-        let there = "there are configmap/kube-system/old, configmap/default/old, configmap/default/older";
+        let there = "there are configmap/default/old, configmap/default/older, configmap/kube-system/old";
         let expected = format!("there is nothing called `{nowhere}` to remove; {there}");
         assert_eq!(said(remove(nowhere)), Some(expected), "a wished one is none to remove");
     }

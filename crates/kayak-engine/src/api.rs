@@ -3,6 +3,7 @@
 
 mod conflict;
 mod look;
+mod settle;
 mod taints;
 mod way;
 
@@ -12,6 +13,7 @@ pub use way::detour;
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use kayak_core::applied::gone;
 use kayak_core::object::{Object, ObjectId};
 use kayak_core::plan::Edit;
 use kube::api::{
@@ -20,6 +22,8 @@ use kube::api::{
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::Value;
+
+use self::settle::settle;
 
 /// The name under which kayak owns fields.
 pub const FIELD_MANAGER: &str = "kayak";
@@ -167,16 +171,15 @@ async fn apply_one(
     let api = handle(client, &id);
     let deadline = tokio::time::Instant::now() + PATIENCE;
     let (mut object, taints) = taints::split(wished);
-    if !taints.is_empty() {
+    if id.kind == "Node" {
         // Before the stamp is: a cut-off in between must not look like somebody's edit.
-        taints::ensure(&api, &object, &taints, deadline)
+        taints::ensure(&api, &object, &taints, manner, deadline)
             .await
             .map_err(|source| ApiError::Taints { id: id.clone(), source })?;
     }
     let mut edits = Vec::new();
     loop {
-        let applied = api.patch(&id.name, &params(manner, false), &Patch::Apply(object.value())).await;
-        let Err(error) = applied else { return Ok((id, edits)) };
+        let Err(error) = attempt(&api, &mut object, manner, &mut edits).await else { return Ok((id, edits)) };
         if let Some(conflict) = conflict::of(&error) {
             let live = api.get_opt(&id.name).await.ok().flatten();
             let live = live.and_then(|live| serde_json::to_value(live).ok()).unwrap_or(Value::Null);
@@ -193,6 +196,23 @@ async fn apply_one(
         tracing::debug!(%id, %error, "will be tried again");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Applies an object, without what somebody took away from it.
+async fn attempt(
+    api: &Api<DynamicObject>,
+    object: &mut Object,
+    manner: Manner,
+    edits: &mut Vec<Edit>,
+) -> Result<(), kube::Error> {
+    let name = object.id().name;
+    if manner == Manner::GiveWay
+        && let Some(live) = api.get_opt(&name).await?.map(significant)
+        && !gone(object.value(), &live).is_empty()
+    {
+        edits.extend(settle(api, object, &live).await?.edits);
+    }
+    api.patch(&name, &params(manner, false), &Patch::Apply(object.value())).await.map(drop)
 }
 
 /// Applies one object, once: what the API does not take is the caller's affair. Somebody else's
@@ -224,6 +244,21 @@ pub async fn delete(client: &kube::Client, ids: &[ObjectId]) -> Result<(), ApiEr
         }
     }
     Ok(())
+}
+
+/// The object without what every write changes.
+fn significant(object: DynamicObject) -> Value {
+    let mut value = object.data;
+    value["metadata"] = serde_json::to_value(&object.metadata).unwrap_or_default();
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = value["metadata"].as_object_mut() {
+        for field in ["managedFields", "resourceVersion", "generation"] {
+            metadata.remove(field);
+        }
+    }
+    value
 }
 
 fn params(manner: Manner, dry_run: bool) -> PatchParams {

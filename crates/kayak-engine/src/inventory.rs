@@ -275,7 +275,8 @@ fn on_host(pod_ranges: &[IpNet], routes: &BTreeSet<String>) -> BTreeSet<Thing> {
         let (to, rest) = route.split_once(" dev ")?;
         let (link, _) = rest.split_once(' ')?;
         let to: IpNet = to.parse().ok()?;
-        let is_pods = link.starts_with(network::POD_LINKS) && pod_ranges.iter().any(|range| range.contains(&to));
+        let is_pods =
+            link.starts_with(network::POD_LINKS) && pod_ranges.iter().any(|range| range.contains(&to));
         is_pods.then(|| [thing(Kind::Link, link), thing(Kind::Route, route)])
     });
     let overlay = thing(Kind::Link, network::OVERLAY_LINK);

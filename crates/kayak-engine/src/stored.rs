@@ -75,8 +75,10 @@ pub async fn configuration_of(
             let unapplied = source.filter(|source| *source != text);
             Some(Stored { text, place, unapplied })
         }
-        None => source.map(|text| {
-            Stored { text, place: "the assets kept on this machine".into(), unapplied: None }
+        None => source.map(|text| Stored {
+            text,
+            place: "the assets kept on this machine".into(),
+            unapplied: None,
         }),
     })
 }

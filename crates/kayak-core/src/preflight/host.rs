@@ -15,18 +15,16 @@ pub(super) fn judge(cluster: &Cluster, network: &Network, found: &mut Findings) 
     if let Some(foreign) = found.known("what others have made on the machine's network", &network.foreign)
         && !foreign.is_empty()
     {
-        let list = |texts: Vec<&String>| texts.into_iter().map(String::as_str).collect::<Vec<_>>();
+        let names: Vec<_> = foreign.keys().map(String::as_str).collect();
+        let commands: Vec<_> = foreign.values().map(String::as_str).collect();
         found.error(
             "foreign-network",
-            format!(
-                "another Kubernetes has made, or left, on this machine's network: {}",
-                list(foreign.keys().collect()).join(", ")
-            ),
+            format!("another Kubernetes has made, or left, on this machine's network: {}", names.join(", ")),
             "those of the cluster have the same names: each would overwrite the other's, and go with it",
             format!(
                 "remove the other one; what only was left of it, by `{}`; \
                  with `network.mode: bridge` nodes have a network of their own",
-                list(foreign.values().collect()).join("; ")
+                commands.join("; ")
             ),
         );
     }
@@ -45,7 +43,10 @@ fn judge_listener(host: &HostNetwork, socket: &SocketRow, found: &mut Findings) 
     found.error(
         "port-taken",
         format!("{holder} listens on {}", socket.address),
-        &format!("{} would listen there too, on the machine's own network, and could not", whose.join(" and ")),
+        &format!(
+            "{} would listen there too, on the machine's own network, and could not",
+            whose.join(" and ")
+        ),
         "end it, or let it listen elsewhere: the cluster's own ports are fixed; \
          with `network.mode: bridge` nodes have a network of their own",
     );

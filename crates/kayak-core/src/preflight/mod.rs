@@ -16,11 +16,11 @@ mod tests;
 use serde::Serialize;
 
 pub use self::kernel::FEATURES;
-pub use self::paths::PATH_MISSING;
 pub use self::machine::{
     Cgroups, Clock, Directory, Interface, Kernel, Limits, Machine, Memory, Neighbour, Network, Rights, Route,
     Share,
 };
+pub use self::paths::PATH_MISSING;
 use crate::cluster::Cluster;
 use crate::plan::Fact;
 

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kayak_core::fields::{self, Change};
-use kayak_core::object::{APPLIED, MANAGED_BY, Object, ObjectId};
+use kayak_core::object::{APPLIED, FIELDS, MANAGED_BY, Object, ObjectId};
 use kayak_core::plan::{ApiSeen, Edit, ObjectSeen};
-use kube::api::{Api, DynamicObject, ListParams, Patch};
+use kube::api::{Api, DynamicObject, ListParams};
 use serde_json::Value;
 
-use super::{ApiError, Manner, PARALLEL, conflict, handle, params, resource, taints};
+use super::settle::{Settled, settle};
+use super::{ApiError, PARALLEL, handle, resource, significant, taints};
 
 /// Looks at every wished object, and for those that kayak made once and that are no longer wished.
 pub async fn look(client: &kube::Client, objects: &[Object]) -> Result<ApiSeen, ApiError> {
@@ -28,29 +29,19 @@ async fn look_at(client: &kube::Client, wished: &Object) -> Result<(ObjectId, Ob
     };
     let live = significant(live);
     let (mut object, taints) = taints::split(wished);
-    let mut edits = Vec::new();
-    let params = params(Manner::GiveWay, true);
-    // Once more without the fields in conflict; a second conflict would be a new edit.
-    let applied = loop {
-        match api.patch(&id.name, &params, &Patch::Apply(object.value())).await {
-            Ok(applied) => break significant(applied),
-            Err(error) => {
-                let found = conflict::of(&error).map(|c| conflict::give_way(&mut object, c, &live));
-                match found {
-                    Some(found) if !found.is_empty() => edits.extend(found),
-                    Some(_) | None => return Err(fail(error)),
-                }
-            }
-        }
-    };
-    let mut changes = fields::changes(&live, &applied, wished.is_secret());
+    let Settled { result, mut edits } = settle(&api, &mut object, &live).await.map_err(fail)?;
+    let mut changes = fields::changes(&live, &result, wished.is_secret());
     changes.extend(taints::change(&live, &taints));
+    edits.extend(taints::edit(&live, &taints));
     Ok((id, judge(wished, &live, changes, edits)))
 }
 
 /// While kayak would write the same as the last time, whatever else differs was taken away by somebody:
 /// a field that is not there has no owner who could be in conflict.
-fn judge(wished: &Object, live: &Value, changes: Vec<Change>, mut edits: Vec<Edit>) -> ObjectSeen {
+fn judge(wished: &Object, live: &Value, mut changes: Vec<Change>, mut edits: Vec<Edit>) -> ObjectSeen {
+    // They follow from the rest, and are applied with it; one that was applied by hand goes without.
+    let fields = format!(".metadata.annotations.{FIELDS}");
+    changes.retain(|change| change.field != fields);
     if Object::stamp(live) == Object::stamp(wished.value()) {
         edits.extend(changes.into_iter().map(|change| Edit { change, by: None }));
         return ObjectSeen::Present { changes: Vec::new(), edits };
@@ -97,21 +88,6 @@ async fn list(client: &kube::Client, api_version: String, kind: String) -> Resul
     // What another object owns, such as a Deployment's ReplicaSet, goes with that.
     let own = listed.items.into_iter().filter(|item| item.metadata.owner_references.is_none());
     Ok(own.map(|item| id(item.metadata)).collect())
-}
-
-/// The object without what every write changes.
-fn significant(object: DynamicObject) -> Value {
-    let mut value = object.data;
-    value["metadata"] = serde_json::to_value(&object.metadata).unwrap_or_default();
-    if let Some(fields) = value.as_object_mut() {
-        fields.remove("status");
-    }
-    if let Some(metadata) = value["metadata"].as_object_mut() {
-        for field in ["managedFields", "resourceVersion", "generation"] {
-            metadata.remove(field);
-        }
-    }
-    value
 }
 
 #[cfg(test)]

@@ -2,13 +2,15 @@
 //! takes away its own there all the time: whoever applied the field would own all of them or be in
 //! conflict over it. So each wished taint is added beside those of others.
 
+use kayak_core::applied::Applied;
 use kayak_core::fields::Change;
 use kayak_core::object::Object;
+use kayak_core::plan::Edit;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{FIELD_MANAGER, Manner, conflict, params};
+use super::{FIELD_MANAGER, Manner, conflict, params, significant};
 
 const FIELD: &str = ".spec.taints";
 
@@ -22,16 +24,21 @@ pub(super) fn split(object: &Object) -> (Object, Vec<Value>) {
     (applied, taints)
 }
 
-/// Says what adding the wished taints would change.
+/// Says what setting the wished taints would change.
 pub(super) fn change(live: &Value, wished: &[Value]) -> Option<Change> {
-    let text = |taints: Vec<Value>| Some(Value::Array(taints).to_string());
-    let change = || Change { field: FIELD.into(), from: text(there(live)), to: text(complete(live, wished)) };
-    lacks(live, wished).then(change)
+    differ(&there(live), &target(live, wished, Manner::GiveWay))
 }
 
-fn lacks(live: &Value, wished: &[Value]) -> bool {
-    let there = there(live);
-    wished.iter().any(|taint| !there.contains(taint))
+/// Says which of the wished taints somebody has taken away or set otherwise.
+pub(super) fn edit(live: &Value, wished: &[Value]) -> Option<Edit> {
+    let left = target(live, wished, Manner::GiveWay);
+    let change = differ(&left, &target(live, wished, Manner::Insist))?;
+    Some(Edit { change, by: None })
+}
+
+fn differ(from: &[Value], to: &[Value]) -> Option<Change> {
+    let text = |taints: &[Value]| Some(Value::from(taints).to_string());
+    (from != to).then(|| Change { field: FIELD.into(), from: text(from), to: text(to) })
 }
 
 /// Makes sure that a node has the wished taints; makes the node if there is none yet. Whoever changes it
@@ -40,6 +47,7 @@ pub(super) async fn ensure(
     api: &Api<DynamicObject>,
     node: &Object,
     wished: &[Value],
+    manner: Manner,
     deadline: Instant,
 ) -> Result<(), Box<kube::Error>> {
     let name = node.id().name;
@@ -48,15 +56,16 @@ pub(super) async fn ensure(
     loop {
         let live = match api.get_opt(&name).await? {
             Some(live) => live,
+            None if wished.is_empty() => return Ok(()),
             None => api.patch(&name, &applied, &Patch::Apply(node.clone().unstamped().value())).await?,
         };
-        if !lacks(&live.data, wished) {
+        let version = live.metadata.resource_version.clone();
+        let live = significant(live);
+        let taints = target(&live, wished, manner);
+        if taints == there(&live) {
             return Ok(());
         }
-        let patch = json!({
-            "metadata": { "resourceVersion": live.metadata.resource_version },
-            "spec": { "taints": complete(&live.data, wished) },
-        });
+        let patch = json!({ "metadata": { "resourceVersion": version }, "spec": { "taints": taints } });
         match api.patch(&name, &merged, &Patch::Merge(patch)).await {
             // Else it has changed since, and is looked at again.
             Err(error) if conflict::of(&error).is_none() || Instant::now() >= deadline => {
@@ -67,11 +76,19 @@ pub(super) async fn ensure(
     }
 }
 
-/// The wished taints, and what others have added.
-fn complete(live: &Value, wished: &[Value]) -> Vec<Value> {
-    let is_same = |a: &Value, b: &Value| a["key"] == b["key"] && a["effect"] == b["effect"];
-    let others = there(live).into_iter().filter(|there| !wished.iter().any(|taint| is_same(there, taint)));
-    others.chain(wished.iter().cloned()).collect()
+/// The wished taints, and what others have added. One that kayak set before and that is wished no more
+/// goes; one that somebody has taken away or set otherwise since stays as they left it.
+fn target(live: &Value, wished: &[Value], manner: Manner) -> Vec<Value> {
+    let (applied, there) = (Applied::read(live), there(live));
+    let is_edited =
+        |taint: &Value| manner == Manner::GiveWay && applied.has(FIELD, taint) && !there.contains(taint);
+    let due: Vec<_> = wished.iter().filter(|taint| !is_edited(taint)).collect();
+    let is_replaced = |taint: &Value| {
+        due.iter().any(|due| *due != taint && due["key"] == taint["key"] && due["effect"] == taint["effect"])
+    };
+    let is_stale = |taint: &Value| applied.has(FIELD, taint) && !wished.contains(taint);
+    let stay = there.iter().filter(|taint| !is_stale(taint) && !is_replaced(taint));
+    stay.chain(due.iter().copied().filter(|due| !there.contains(due))).cloned().collect()
 }
 
 fn there(live: &Value) -> Vec<Value> {
@@ -86,15 +103,44 @@ mod tests {
         json!({ "key": key, "value": value, "effect": "NoSchedule" })
     }
 
+    /// A node with these taints, to which kayak has applied those.
+    fn node(there: &[Value], applied: &[Value]) -> Value {
+        let node = |taints: &[Value]| json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n" }, "spec": { "taints": taints } });
+        let stamped = Object::new(node(applied)).unwrap().stamped_throughout();
+        let mut live = node(there);
+        live["metadata"] = stamped.value()["metadata"].clone();
+        live
+    }
+
     #[test]
     fn wished_taints_are_added_beside_those_of_others() {
-        let live = json!({ "spec": { "taints": [taint("node.kubernetes.io/not-ready", ""), taint("mine", "old")] } });
+        let others = taint("node.kubernetes.io/not-ready", "");
+        let live = node(&[others.clone(), taint("mine", "old")], &[]);
         let wished = [taint("mine", "new")];
-        assert!(lacks(&live, &wished));
-        let all = complete(&live, &wished);
-        assert_eq!(all, [taint("node.kubernetes.io/not-ready", ""), taint("mine", "new")]);
-        assert!(!lacks(&json!({ "spec": { "taints": all } }), &wished));
-        assert!(!lacks(&json!({}), &[]));
+        let all = [others.clone(), taint("mine", "new")];
+        assert_eq!(target(&live, &wished, Manner::GiveWay), all);
+        assert_eq!(change(&node(&all, &wished), &wished), None);
+        assert_eq!(edit(&node(&all, &wished), &wished), None);
+        assert_eq!(target(&json!({}), &[], Manner::GiveWay), Vec::<Value>::new());
+    }
+
+    #[test]
+    fn a_taint_that_is_wished_no_more_goes_and_those_of_others_stay() {
+        let (old, others) = (taint("old", ""), taint("others", ""));
+        let live = node(&[old.clone(), others.clone()], &[old]);
+        assert_eq!(target(&live, &[], Manner::GiveWay), [others]);
+        assert!(change(&live, &[]).is_some());
+    }
+
+    #[test]
+    fn a_taint_that_somebody_took_away_or_changed_is_left_so_until_it_is_named() {
+        let wished = [taint("gone", ""), taint("changed", "kayaks"), taint("new", "")];
+        let there = [taint("changed", "owners")];
+        let live = node(&there, &wished[..2]);
+        assert_eq!(target(&live, &wished, Manner::GiveWay), [taint("changed", "owners"), taint("new", "")]);
+        assert_eq!(target(&live, &wished, Manner::Insist), wished);
+        assert!(edit(&live, &wished).is_some());
+        assert_eq!(change(&node(&there, &wished[1..2]), &wished[1..2]), None);
     }
 
     #[test]

@@ -143,9 +143,9 @@ fn clock(keys: &Utf8Path) -> Clock {
 /// Says why it is not known whether the clock is synchronised, and how its owner finds out.
 fn nobody_tells() -> String {
     let names = CLOCK_KEEPERS.map(|(name, _)| name);
-    let keeper = running(&names).into_iter().find_map(|(name, _)| {
-        CLOCK_KEEPERS.into_iter().find(|(keeper, _)| *keeper == name)
-    });
+    let keeper = running(&names)
+        .into_iter()
+        .find_map(|(name, _)| CLOCK_KEEPERS.into_iter().find(|(keeper, _)| *keeper == name));
     match keeper {
         Some((name, command)) => format!("{name} keeps it, and is asked by `{command}` alone"),
         None => "only systemd-timesyncd tells, and it does not run here".into(),
@@ -190,11 +190,11 @@ fn other_kubernetes() -> Vec<String> {
 /// Finds the processes of these names, with their directories below `/proc`; one that ends meanwhile is none.
 fn running(names: &[&str]) -> Vec<(String, Utf8PathBuf)> {
     let processes = Utf8Path::new("/proc").read_dir_utf8().into_iter().flatten().flatten();
-    let named = processes.filter_map(|entry| {
+    let found = processes.filter_map(|entry| {
         let name = fs::read_to_string(entry.path().join("comm")).ok()?.trim().to_owned();
         names.contains(&name.as_str()).then(|| (name, entry.into_path()))
     });
-    named.collect()
+    found.collect()
 }
 
 /// Returns the mount that a path is on: type, options of mount and file system.

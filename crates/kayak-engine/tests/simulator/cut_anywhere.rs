@@ -185,6 +185,16 @@ async fn edits_of_which_one_is_reverted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_field_that_its_owner_took_away_while_kayak_changes_others() {
+    let start = up().await;
+    let proxy = object("apps/v1", "DaemonSet", "kube-proxy");
+    let history = Path::keys(&["spec", "revisionHistoryLimit"]);
+    edit(&start, &proxy, &history, None);
+    let owners = OwnersFields::from([((Key::of(&proxy), history), None)]);
+    Undisturbed::from(&start, &other_version(), owners).await.is_reached_wherever_cut(6).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_removal() {
     let start = up().await;
     let label = Path::keys(&["metadata", "labels", "app.kubernetes.io/managed-by"]);

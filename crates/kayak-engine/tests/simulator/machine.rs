@@ -190,7 +190,8 @@ pub(crate) struct Inventory {
 }
 
 fn cluster(wish: &Wish) -> Cluster {
-    let images = Images::of("v1.36.3", |name| Ok::<_, ()>(format!("kayak.local/{name}:v{}", wish.version))).unwrap();
+    let images =
+        Images::of("v1.36.3", |name| Ok::<_, ()>(format!("kayak.local/{name}:v{}", wish.version))).unwrap();
     Cluster::resolve(Config::parse(&wish.config).unwrap(), &wish.config, images, &MachineFacts::default())
         .unwrap()
 }

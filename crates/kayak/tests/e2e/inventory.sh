@@ -42,7 +42,7 @@ find /sys/fs/cgroup -type d \( -path '*kayak*' -o -not -path '/sys/fs/cgroup/*/*
 
 section settings
 # Those that are measurements, not settings.
-sysctl --all 2>/dev/null | grep -E '^(kernel|net|vm)\.' |
+sysctl --all 2>/dev/null | grep -E '^(fs.inotify|kernel|net|vm)\.' |
     grep -vE '^(kernel\.(ns_last_pid|random|pty\.nr)|net\.netfilter)' | sort
 
 section processes

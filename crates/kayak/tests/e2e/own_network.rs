@@ -69,8 +69,11 @@ pub fn only_the_named_interface_leads_to_it() {
     let client = home.vpn.connect(&home.desktop, "10.253.9.1");
     let machine = home.traces();
     home.nobody_else_is_answered();
+    home.is_refused_beside_others();
 
     home.cluster.up(&[]);
+    let clean = home.cluster.command(&["preflight"]).output().unwrap();
+    assert_eq!(clean.status.code(), Some(0), "its own listeners are in nobody's way: {}", show(&clean));
     home.cluster.kayak(&["image", "load", image::docker_archive("e2e.local/web:docker").to_str().unwrap()]);
     home.cluster.wait_for(&["get", "serviceaccount", "default", "-o", "name"], |name| !name.is_empty());
     home.cluster.apply(WEB);
@@ -131,6 +134,20 @@ impl Home {
         let said = show(&output);
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains(INTERFACE) && said.contains("`e2e-lan`, `e2e-other`"), "{said}");
+    }
+
+    /// Somebody has its ports, and something is called as what it makes.
+    fn is_refused_beside_others(&self) {
+        let taken = [2379, 10256].map(|port| Service::new(&self.machine, port));
+        succeed(self.machine.command("nft").args(["add", "table", "ip", "kube-proxy"]));
+        let output = self.cluster.command(&["up", "--config", self.cluster.config()]).output().unwrap();
+        let said = show(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        for word in ["port-taken", "0.0.0.0:2379", "0.0.0.0:10256", "foreign-network", "ip kube-proxy"] {
+            assert!(said.contains(word), "`{word}` is not told: {said}");
+        }
+        succeed(self.machine.command("nft").args(["delete", "table", "ip", "kube-proxy"]));
+        drop(taken);
     }
 
     /// What a cluster could leave on the machine's network.

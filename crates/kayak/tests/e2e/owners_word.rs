@@ -57,7 +57,8 @@ pub fn edits_stay_until_they_are_named(cluster: &Cluster) {
         let refused = cluster.command(&["up", option, name, "--yes"]).output().unwrap();
         let said = show(&refused);
         assert_eq!(refused.status.code(), Some(2), "{said}");
-        let there = if option == "--remove" { "configmap/kube-system/old" } else { "daemonset/kube-system/flannel" };
+        let there =
+            if option == "--remove" { "configmap/kube-system/old" } else { "daemonset/kube-system/flannel" };
         assert!(said.contains(&format!("nothing called `{name}`")) && said.contains(there), "{said}");
     }
     cluster.up(&["--remove", "configmap/old", "--yes", "--revert", "daemonset/flannel"]);
@@ -166,7 +167,7 @@ pub fn the_configuration_lives_in_the_cluster(cluster: &Cluster) {
         cluster.assets().join("auth/kubeconfig").display(),
         patch.display()
     );
-    let (code, said) = edit(&format!(r#"echo "# mine" >> "$1"; {kubectl}"#));
+    let (code, said) = edit(&format!(r##"echo "# mine" >> "$1"; {kubectl}"##));
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("somebody has changed") && said.contains("edited.yaml"), "{said}");
     assert!(cluster.kayak(&["config", "show"]).contains("# theirs"));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::cluster::{Cluster, scratch};
+use crate::cluster::{Cluster, scratch, show};
 use crate::image;
 
 const SETTINGS: &str = r#"
@@ -24,6 +24,8 @@ nodes:
     taints: [{ key: example.com/quiet, value: night, effect: PreferNoSchedule }]
     memory: 6Gi
 "#;
+
+const TAINT: &str = "{ key: example.com/quiet, value: night, effect: PreferNoSchedule }";
 
 /// Devices that a container is not given anyway; a machine has one of them.
 const DEVICES: [&str; 3] = ["/dev/net/tun", "/dev/fuse", "/dev/loop-control"];
@@ -81,8 +83,40 @@ pub fn settings_take_effect() {
 
     // Others' taints beside the wished one are no edit of it.
     assert_eq!(cluster.kayak(&["plan"]).trim(), "nothing to do");
+    what_is_not_there_stops_no_node(&cluster);
+    a_taint_taken_out_goes_and_one_that_was_removed_stays_away(&cluster);
     cluster.kayak(&["down", "--yes"]);
     assert!(read.join("file").exists(), "what was mounted is still there");
+}
+
+/// A node that runs would be stopped for the new mount, and not start with it.
+fn what_is_not_there_stops_no_node(cluster: &Cluster) {
+    let given = fs::read_to_string(cluster.config()).unwrap();
+    fs::write(cluster.config(), format!("{given}      - {{ host: /nowhere/at/all }}\n")).unwrap();
+    let refused = cluster.command(&["up", "--config", cluster.config()]).output().unwrap();
+    let said = show(&refused);
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("path-missing") && said.contains("nodes[0].mounts[2].host: /nowhere/at/all"),
+        "{said}"
+    );
+    fs::write(cluster.config(), given).unwrap();
+    assert_eq!(cluster.kayak(&["plan"]).trim(), "nothing to do");
+}
+
+fn a_taint_taken_out_goes_and_one_that_was_removed_stays_away(cluster: &Cluster) {
+    let given = fs::read_to_string(cluster.config()).unwrap();
+    let up_with = |taints: &str| {
+        fs::write(cluster.config(), given.replace(TAINT, taints)).unwrap();
+        cluster.up(&[]);
+        cluster.kubectl(&["get", "node", "controller-0", "-o", "jsonpath={.spec.taints[*].key}"])
+    };
+    assert!(given.contains(TAINT));
+    cluster.kubectl(&["taint", "node", "controller-0", "example.com/quiet-"]);
+    let more = "{ key: example.com/more, effect: PreferNoSchedule }";
+    assert_eq!(up_with(&format!("{TAINT}, {more}")), "example.com/more", "what was removed stays away");
+    assert_eq!(up_with(""), "", "what is no longer wished goes");
+    assert_eq!(cluster.kayak(&["plan"]).trim(), "nothing to do");
 }
 
 fn components_run_as_wished(cluster: &Cluster) {

@@ -67,7 +67,7 @@ impl Local {
     }
 
     /// Whether the rules are there, and made for this specification.
-    pub(super) async fn is_cluster_guarded(&self, cluster: &ClusterSpec) -> Result<bool, LocalError> {
+    pub(super) fn is_cluster_guarded(&self, cluster: &ClusterSpec) -> Result<bool, LocalError> {
         paths::check_name(&cluster.name)?;
         let record: Option<ClusterRecord> = image::readable(&self.paths.cluster_record(&cluster.name))?;
         // Else it was never made, or made for another form of the cluster.
@@ -84,7 +84,7 @@ impl Local {
             Some(tools) => {
                 // Also where no node is left that would have cleared it.
                 if let Some(pod_ranges) = on_host {
-                    tools.clear_host(&pod_ranges).await?;
+                    tools.clear_host(cluster, &pod_ranges).await?;
                 }
                 tools.disconnect_cluster(cluster).await?;
             }
@@ -268,7 +268,7 @@ impl Local {
             let tools = self.tools(&node.cluster)?.ok_or_else(|| self.no_tools())?;
             tools.unlink(&link).await?;
             if let Some(pod_ranges) = on_host {
-                tools.clear_host(&pod_ranges).await?;
+                tools.clear_host(&node.cluster, &pod_ranges).await?;
             }
         }
         self.runc(&node.cluster)?.forget(&node.name)?;

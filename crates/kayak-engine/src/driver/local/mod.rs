@@ -110,7 +110,6 @@ impl Driver for Local {
 
     async fn is_guarded(&self, cluster: &ClusterSpec) -> Result<bool, DriverError> {
         self.is_cluster_guarded(cluster)
-            .await
             .map_err(|source| DriverError::Guard { cluster: cluster.name.clone(), source: source.into() })
     }
 

@@ -42,7 +42,7 @@ struct Route {
 
 impl Tools {
     /// Removes what the pods and network components of a cluster left, once none of them runs.
-    pub(crate) async fn clear_host(&self, pod_ranges: &[IpNet]) -> Result<(), LocalError> {
+    pub(crate) async fn clear_host(&self, cluster: &str, pod_ranges: &[IpNet]) -> Result<(), LocalError> {
         for range in pod_ranges {
             for link in self.pod_links(range).await? {
                 self.unlink(&link).await?;
@@ -50,7 +50,7 @@ impl Tools {
         }
         self.unlink(OVERLAY_LINK).await?;
         // The agent's, which is dead. To find none is no error.
-        let label = api_address_label(&cluster.name);
+        let label = api_address_label(cluster);
         self.ip(&format!("address flush dev lo label {label}\n")).await?;
         let deletions: String =
             TABLES.into_iter().map(|(family, table)| delete_table(family, table)).collect();
