@@ -86,11 +86,11 @@ pub fn workload(component: &Component) -> Option<Object> {
         Workload::NodeDaemonSet => ("DaemonSet", json!({ "updateStrategy": in_place })),
         Workload::ControllerDeployment(replicas) => {
             spec["nodeSelector"] = json!({ CONTROLLER_LABEL: "" });
-            spec["topologySpreadConstraints"] = spread(component);
+            spec["affinity"] = apart(component);
             ("Deployment", json!({ "strategy": surge, "replicas": replicas }))
         }
         Workload::Deployment(replicas) => {
-            spec["topologySpreadConstraints"] = spread(component);
+            spec["affinity"] = apart(component);
             ("Deployment", json!({ "strategy": surge, "replicas": replicas }))
         }
         Workload::StaticPod => return None,
@@ -110,16 +110,18 @@ pub fn workload(component: &Component) -> Option<Object> {
     Some(object(value))
 }
 
-/// One a node, also before the other nodes are ready: those that were started on the first one would stay
-/// there, and end with it. What a rollout adds is counted apart from what it replaces.
-fn spread(component: &Component) -> Value {
-    json!([{
-        "maxSkew": 1,
-        "topologyKey": "kubernetes.io/hostname",
-        "whenUnsatisfiable": "DoNotSchedule",
-        "labelSelector": { "matchLabels": { "app.kubernetes.io/name": component.name } },
-        "matchLabelKeys": ["pod-template-hash"],
-    }])
+/// One a node, by a rule and not by preference: while other nodes are still joining all of them would be
+/// started on the first one, and end with it. What a rollout adds does not count those that it replaces.
+fn apart(component: &Component) -> Value {
+    json!({
+        "podAntiAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": [{
+                "topologyKey": "kubernetes.io/hostname",
+                "labelSelector": { "matchLabels": { "app.kubernetes.io/name": component.name } },
+                "matchLabelKeys": ["pod-template-hash"],
+            }],
+        },
+    })
 }
 
 /// Renders the component's Secret, if it has secret files.

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::api::handle;
 use crate::cluster::ClusterHandle;
 use crate::event::{Event, Listener};
-use crate::rollout::{Verdict, node_ready, rolled_out};
+use crate::rollout::{Verdict, node_ready, registered, rolled_out};
 
 /// How long a condition is looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -123,6 +123,7 @@ fn verdicts<'a>(cluster: &'a ClusterHandle, check: &'a Check) -> BoxStream<'a, V
         Check::ApiServes => api_serves(cluster).boxed(),
         Check::RolledOut(id) => object(cluster, id, move |seen| rolled_out(id, seen)),
         Check::Absent(id) => absent(cluster, id),
+        Check::Registered(name) => object(cluster, &node_id(name), registered),
         Check::NodeReady(name) => object(cluster, &node_id(name), node_ready),
     }
 }

@@ -124,9 +124,10 @@ impl ClusterHandle {
         let etcd = etcd::NAME.to_owned();
         let first = || self.assets.cluster.nodes.first().map(|n| n.name.clone());
         let (node, component) = match check {
-            Check::UnitsReady(node) | Check::TemporaryGone(node) | Check::NodeReady(node) => {
-                (Some(node.clone()), None)
-            }
+            Check::UnitsReady(node)
+            | Check::TemporaryGone(node)
+            | Check::Registered(node)
+            | Check::NodeReady(node) => (Some(node.clone()), None),
             Check::Member(node) => (Some(node.clone()), Some(&etcd)),
             Check::SelfHostedInstance { node, component } => (Some(node.clone()), Some(component)),
             Check::RolledOut(id) => (first(), Some(&id.name)),

@@ -51,6 +51,12 @@ pub fn rolled_out(id: &ObjectId, object: Option<&Value>) -> Verdict {
     Verdict::Holds
 }
 
+/// Says whether the API knows what a node has room for.
+pub fn registered(object: Option<&Value>) -> Verdict {
+    let room = object.and_then(|o| o.pointer("/status/allocatable/pods"));
+    room.map_or_else(|| Verdict::NotYet("its kubelet has not registered it yet".into()), |_| Verdict::Holds)
+}
+
 /// Says whether a node is Ready.
 pub fn node_ready(object: Option<&Value>) -> Verdict {
     let conditions = object.and_then(|o| o.pointer("/status/conditions")).and_then(Value::as_array);

@@ -22,6 +22,8 @@ pub enum PhaseId {
     Join,
     /// Waiting for the self-hosted control plane.
     SelfHosted,
+    /// Giving the nodes that joined their labels and taints.
+    Roles,
     /// Removing the temporary control plane.
     Pivot,
     /// Starting a node anew that runs in another form than wished, while others keep the cluster going.
@@ -34,13 +36,14 @@ pub enum PhaseId {
 
 impl PhaseId {
     /// All of them, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Assets,
         Self::Nodes,
         Self::Temporary,
         Self::Inject,
         Self::Join,
         Self::SelfHosted,
+        Self::Roles,
         Self::Pivot,
         Self::Restart,
         Self::Remove,
@@ -56,6 +59,7 @@ impl PhaseId {
             Self::Inject => "inject",
             Self::Join => "join",
             Self::SelfHosted => "self-hosted",
+            Self::Roles => "roles",
             Self::Pivot => "pivot",
             Self::Restart => "restart",
             Self::Verify => "verify",
@@ -72,6 +76,7 @@ impl PhaseId {
             Self::Inject => "inject the self-hosted control plane",
             Self::Join => "start the other nodes",
             Self::SelfHosted => "wait for the self-hosted control plane",
+            Self::Roles => "give the nodes that joined their roles",
             Self::Pivot => "pivot",
             Self::Restart => "start a node anew",
             Self::Verify => "verify network and DNS",
@@ -110,6 +115,10 @@ impl PhaseId {
                 "The successor answers through the real endpoint: the temporary one is taken away, \
                  and the cluster runs itself."
             }
+            Self::Roles => {
+                "A kubelet registers its node, and may not say itself what the node is for. Labelled as a \
+                 controller, a node gets an API server."
+            }
             Self::Restart => {
                 "A node in another form than wished is started anew, one at a time: etcd keeps its \
                  quorum, and clients an API server."
@@ -141,6 +150,7 @@ impl PhaseId {
                 "etcdctl member add NODE --learner --peer-urls=https://NODE:2380",
                 "etcdctl member promote ID",
             ],
+            Self::Roles => &["kubectl label node NODE node-role.kubernetes.io/control-plane="],
             Self::Pivot => &["rm /etc/kubernetes/manifests/temporary-*.yaml"],
             Self::Restart => {
                 &["kubectl drain NODE", "runc kill NODE", "runc run NODE", "kubectl uncordon NODE"]
@@ -284,6 +294,8 @@ pub enum Check {
     TemporaryGone(String),
     /// The API lists this object no more.
     Absent(ObjectId),
+    /// The kubelet has told the API of the node, and what there is room for.
+    Registered(String),
     /// The node is Ready.
     NodeReady(String),
 }
@@ -301,6 +313,7 @@ impl fmt::Display for Check {
             Self::Answers(component) => write!(f, "a self-hosted {component} answers"),
             Self::TemporaryGone(node) => write!(f, "the temporary control plane is gone from `{node}`"),
             Self::Absent(id) => write!(f, "{id} is gone"),
+            Self::Registered(node) => write!(f, "node `{node}` is registered"),
             Self::NodeReady(node) => write!(f, "node `{node}` is Ready"),
         }
     }

@@ -15,7 +15,8 @@ pub(super) const CONTROL_PLANE: [&str; 3] = [apiserver::NAME, controller_manager
 pub fn plan(wish: &Wish<'_>, seen: &Observed) -> Plan {
     let core = core(wish.cluster, seen);
     let temporary = needs_temporary(wish, seen);
-    let inject = inject(wish, seen);
+    let newcomers = newcomers(wish, seen, &core);
+    let inject = inject(wish, seen, &newcomers);
     let holding = still_holding(wish, seen, &inject);
     let mut phases = vec![
         assets(seen),
@@ -23,7 +24,8 @@ pub fn plan(wish: &Wish<'_>, seen: &Observed) -> Plan {
         temporary_plane(&core, temporary),
         inject,
         join(wish.cluster, seen, &core),
-        self_hosted(wish, &core),
+        self_hosted(wish, &core, &newcomers),
+        roles(&newcomers),
         pivot(seen, &core, temporary),
     ];
     phases.extend(later_restarts(wish.cluster, seen).map(restart));
@@ -184,9 +186,23 @@ fn temporary_plane(core: &[&Node], needed: bool) -> Phase {
     Phase { id: PhaseId::Temporary, steps, gate: vec![Check::ApiServes] }
 }
 
-fn inject(wish: &Wish<'_>, seen: &Observed) -> Phase {
+/// The nodes that the API may not know yet. Their objects are given to it only when their kubelets have:
+/// with one that says nothing of the node's room, a kubelet turns its static pods away, for good, and etcd's is
+/// one of them.
+fn newcomers<'a>(wish: &Wish<'a>, seen: &Observed, core: &[&Node]) -> Vec<&'a Node> {
+    let is_known = |node: &&Node| match &seen.api {
+        Fact::Unknown(_) => false,
+        Fact::Known(api) => {
+            matches!(api.objects.get(&node_id(&node.name)), Some(ObjectSeen::Present { .. }))
+        }
+    };
+    wish.cluster.nodes.iter().filter(|node| !core.contains(node) && !is_known(node)).collect()
+}
+
+fn inject(wish: &Wish<'_>, seen: &Observed, newcomers: &[&Node]) -> Phase {
     let (mut apply, mut revert) = (Vec::new(), Vec::new());
-    for id in wish.objects {
+    let later: BTreeSet<_> = newcomers.iter().map(|node| node_id(&node.name)).collect();
+    for id in wish.objects.iter().filter(|id| !later.contains(id)) {
         let object = match &seen.api {
             Fact::Unknown(_) => None,
             Fact::Known(api) => api.objects.get(id),
@@ -213,11 +229,18 @@ fn inject(wish: &Wish<'_>, seen: &Observed) -> Phase {
 
 /// The temporary plane goes when a self-hosted API server answers beside it, and the other two wherever
 /// they are. That all of it is rolled out is waited for later: it takes nodes that are still joining.
-fn self_hosted(wish: &Wish<'_>, core: &[&Node]) -> Phase {
+fn self_hosted(wish: &Wish<'_>, core: &[&Node], newcomers: &[&Node]) -> Phase {
     let own = wish.objects.iter().filter(|id| is_control_plane(id));
     let mut gate: Vec<_> = own.map(|id| Check::Answers(id.name.clone())).collect();
     gate.extend(core.first().map(|node| api_server_on(node)));
+    gate.extend(newcomers.iter().map(|node| Check::Registered(node.name.clone())));
     Phase { id: PhaseId::SelfHosted, steps: Vec::new(), gate }
+}
+
+fn roles(newcomers: &[&Node]) -> Phase {
+    let ids: Vec<_> = newcomers.iter().map(|node| node_id(&node.name)).collect();
+    let steps = if ids.is_empty() { Vec::new() } else { vec![Step::Apply(ids)] };
+    Phase { id: PhaseId::Roles, steps, gate: Vec::new() }
 }
 
 fn api_server_on(node: &Node) -> Check {

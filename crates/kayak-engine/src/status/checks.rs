@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::ask::{Answers, ApiAnswer};
 use crate::check::{member, self_hosted, temporary_gone, units_ready};
-use crate::rollout::{Verdict, node_ready, rolled_out};
+use crate::rollout::{Verdict, node_ready, registered, rolled_out};
 
 /// One condition.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -52,6 +52,7 @@ fn judge(check: &Check, cluster: &Cluster, answers: &Answers) -> Result<Verdict,
         }),
         Check::RolledOut(id) => rolled_out_in(ready(answers)?, id),
         Check::Absent(id) => absent_from(ready(answers)?, id),
+        Check::Registered(name) => Ok(registered(ready(answers)?.nodes.known()?.get(name))),
         Check::NodeReady(name) => Ok(node_ready(ready(answers)?.nodes.known()?.get(name))),
     }
 }
