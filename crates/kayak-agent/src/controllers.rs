@@ -132,7 +132,7 @@ impl Controllers {
             let strange = strange.join(", ");
             let sentence = format!(
                 "The ConfigMap `{CONTROLLERS_CONFIG_MAP}` has what is no address and port: {strange}; \
-                 `kayak up --revert` writes it anew."
+                 `kayak up --revert {CONTROLLERS_CONFIG_MAP}` writes it anew."
             );
             self.board.trouble(SUBJECT, &sentence);
         }

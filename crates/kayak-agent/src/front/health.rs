@@ -19,6 +19,8 @@ pub(super) struct Manner {
     long_patience: Duration,
     /// Who gave no answer for as long is taken for dead.
     dead_after: Duration,
+    /// Who fails for as long is worth no connection that could be elsewhere.
+    failed_after: Duration,
     /// Whether it is a front, behind which more than one instance may stand, and which holds us while
     /// none of them is ready.
     pub(super) is_front: bool,
@@ -33,6 +35,7 @@ pub(super) const HERE: Manner = Manner {
     patience: Duration::from_secs(1),
     long_patience: Duration::from_secs(1),
     dead_after: Duration::from_secs(2),
+    failed_after: Duration::from_secs(1),
     is_front: false,
 };
 
@@ -48,6 +51,8 @@ pub(super) const PEER: Manner = Manner {
     // Longer than one lost packet of a handshake costs.
     long_patience: Duration::from_secs(3),
     dead_after: Duration::from_millis(1150),
+    // Its own agent closes them.
+    failed_after: Duration::MAX,
     is_front: true,
 };
 
@@ -59,8 +64,21 @@ pub(super) enum Answer {
     /// Another status: it works, but wants no new connections. So does an instance that is
     /// starting, and one that is leaving and finishes what it has begun.
     NotReady(String),
+    /// Another status, and not because it is leaving: its etcd is gone, say.
+    Failing(String),
     /// No answer.
     None(String),
+}
+
+/// What becomes of established connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Established {
+    /// They stay.
+    Kept,
+    /// They are closed if another instance is ready, to which clients then come.
+    Moved,
+    /// They are closed.
+    Closed,
 }
 
 /// What follows from a probe.
@@ -68,8 +86,7 @@ pub(super) enum Answer {
 pub(super) struct Verdict {
     /// Why it is given no new connections; nothing if it is ready.
     pub(super) because: Option<String>,
-    /// Whether its established connections are to be closed.
-    pub(super) close: bool,
+    pub(super) established: Established,
     /// When to probe again.
     pub(super) pause: Duration,
     /// How long that may then take.
@@ -81,34 +98,43 @@ pub(super) struct Verdict {
 pub(super) struct Health {
     manner: Manner,
     silent_since: Option<Instant>,
+    failing_since: Option<Instant>,
     unready_since: Option<Instant>,
 }
 
 impl Health {
     pub(super) fn new(manner: Manner) -> Self {
-        Self { manner, silent_since: None, unready_since: None }
+        Self { manner, silent_since: None, failing_since: None, unready_since: None }
     }
 
     /// Takes in the answer to a probe that was sent at `asked` and is judged at `now`.
     pub(super) fn judge(&mut self, answer: Answer, asked: Instant, now: Instant) -> Verdict {
-        let Manner { steady, eager, tires, patience, long_patience, dead_after, .. } = self.manner;
-        let (because, is_silent) = match answer {
+        let Manner { steady, eager, tires, patience, long_patience, .. } = self.manner;
+        let Manner { dead_after, failed_after, .. } = self.manner;
+        let lasts = |since: &mut Option<Instant>, is_so: bool, long: Duration| {
+            *since = if is_so { since.or(Some(asked)) } else { None };
+            since.is_some_and(|since| now.duration_since(since) >= long)
+        };
+        let (because, is_silent, is_failing) = match answer {
             Answer::Ready => {
                 *self = Self::new(self.manner);
-                return Verdict { because: None, close: false, pause: steady, patience };
+                let established = Established::Kept;
+                return Verdict { because: None, established, pause: steady, patience };
             }
-            Answer::NotReady(because) => (Some(because), false),
-            Answer::None(because) => (Some(because), true),
+            Answer::NotReady(because) => (Some(because), false, false),
+            Answer::Failing(because) => (Some(because), false, true),
+            Answer::None(because) => (Some(because), true, false),
         };
-        let unready_since = *self.unready_since.get_or_insert(asked);
-        let pause = if now.duration_since(unready_since) < tires { eager } else { steady };
-        if !is_silent {
-            self.silent_since = None;
-            return Verdict { because, close: false, pause, patience };
-        }
-        let since = *self.silent_since.get_or_insert(asked);
-        let close = now.duration_since(since) >= dead_after;
-        Verdict { because, close, pause, patience: if close { long_patience } else { patience } }
+        let is_tired = lasts(&mut self.unready_since, true, tires);
+        let is_dead = lasts(&mut self.silent_since, is_silent, dead_after);
+        let has_failed = lasts(&mut self.failing_since, is_failing, failed_after);
+        let established = match (is_dead, has_failed) {
+            (true, _) => Established::Closed,
+            (false, true) => Established::Moved,
+            (false, false) => Established::Kept,
+        };
+        let pause = if is_tired { steady } else { eager };
+        Verdict { because, established, pause, patience: if is_dead { long_patience } else { patience } }
     }
 }
 
@@ -116,8 +142,10 @@ impl Health {
 mod tests {
     use super::*;
 
-    /// Asked, judged, answer → ready, close, next pause in ms.
-    type Row = (u64, u64, Answer, (bool, bool, u128));
+    use Established::{Closed, Kept, Moved};
+
+    /// Asked, judged, answer → ready, established connections, next pause in ms.
+    type Row = (u64, u64, Answer, (bool, Established, u128));
 
     fn none() -> Answer {
         Answer::None("timed out".into())
@@ -135,7 +163,7 @@ mod tests {
             let verdict = health.judge(answer.clone(), at(*asked), at(*judged));
             let ready = verdict.because.is_none();
             let pause = verdict.pause.as_millis();
-            assert_eq!((ready, verdict.close, pause), *expected, "at {judged}");
+            assert_eq!((ready, verdict.established, pause), *expected, "at {judged}");
         }
     }
 
@@ -144,15 +172,15 @@ mod tests {
         judge(
             HERE,
             &[
-                (0, 10, Answer::Ready, (true, false, 500)),
-                (510, 520, leaving(), (false, false, 100)),
-                (9000, 9010, leaving(), (false, false, 100)),
-                (9110, 10110, none(), (false, false, 100)),
-                (10210, 11000, leaving(), (false, false, 100)),
-                (11100, 12100, none(), (false, false, 100)),
-                (12200, 13200, none(), (false, true, 100)),
-                (13300, 13310, Answer::Ready, (true, false, 500)),
-                (13810, 14810, none(), (false, false, 100)),
+                (0, 10, Answer::Ready, (true, Kept, 500)),
+                (510, 520, leaving(), (false, Kept, 100)),
+                (9000, 9010, leaving(), (false, Kept, 100)),
+                (9110, 10110, none(), (false, Kept, 100)),
+                (10210, 11000, leaving(), (false, Kept, 100)),
+                (11100, 12100, none(), (false, Kept, 100)),
+                (12200, 13200, none(), (false, Closed, 100)),
+                (13300, 13310, Answer::Ready, (true, Kept, 500)),
+                (13810, 14810, none(), (false, Kept, 100)),
             ],
         );
     }
@@ -162,18 +190,36 @@ mod tests {
         judge(
             PEER,
             &[
-                (0, 10, Answer::Ready, (true, false, 800)),
+                (0, 10, Answer::Ready, (true, Kept, 800)),
                 // Refused: its agent may only be starting anew.
-                (810, 811, none(), (false, false, 200)),
-                (1011, 2161, none(), (false, true, 200)),
-                (2361, 2362, Answer::Ready, (true, false, 800)),
-                (3162, 4312, none(), (false, true, 200)),
-                (13162, 13163, none(), (false, true, 800)),
-                (14000, 14010, leaving(), (false, false, 800)),
-                (15000, 15010, Answer::Ready, (true, false, 800)),
-                (16000, 16010, leaving(), (false, false, 200)),
+                (810, 811, none(), (false, Kept, 200)),
+                (1011, 2161, none(), (false, Closed, 200)),
+                (2361, 2362, Answer::Ready, (true, Kept, 800)),
+                (3162, 4312, none(), (false, Closed, 200)),
+                (13162, 13163, none(), (false, Closed, 800)),
+                (14000, 14010, leaving(), (false, Kept, 800)),
+                (15000, 15010, Answer::Ready, (true, Kept, 800)),
+                (16000, 16010, leaving(), (false, Kept, 200)),
             ],
         );
+    }
+
+    #[test]
+    fn one_that_fails_for_a_while_is_worth_no_connection() {
+        let failing = || Answer::Failing("etcd".into());
+        judge(
+            HERE,
+            &[
+                (0, 10, Answer::Ready, (true, Kept, 500)),
+                (510, 520, failing(), (false, Kept, 100)),
+                (1400, 1410, leaving(), (false, Kept, 100)),
+                (1600, 1610, failing(), (false, Kept, 100)),
+                (2600, 2610, failing(), (false, Moved, 100)),
+                (2700, 2710, Answer::Ready, (true, Kept, 500)),
+                (3210, 3220, failing(), (false, Kept, 100)),
+            ],
+        );
+        judge(PEER, &[(0, 10, failing(), (false, Kept, 200)), (9000, 9010, failing(), (false, Kept, 200))]);
     }
 
     #[test]

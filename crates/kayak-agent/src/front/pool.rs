@@ -245,6 +245,14 @@ impl Pool {
         });
     }
 
+    /// Closes the established connections of an instance if another one is ready.
+    pub(super) fn move_away(&self, uid: &str) {
+        let is_another = |instance: &Instance| instance.ready && instance.uid != uid;
+        if self.known.borrow().instances.iter().any(is_another) {
+            self.close(uid);
+        }
+    }
+
     /// Closes the established connections of an instance.
     pub(super) fn close(&self, uid: &str) {
         let known = self.known.borrow();

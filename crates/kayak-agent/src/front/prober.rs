@@ -17,12 +17,14 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant as Deadline, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::health::{Answer, Health, Manner};
+use super::health::{Answer, Established, Health, Manner};
 use super::pool::Pool;
 use crate::tls::{TlsError, client_config};
 
 /// How long clients are given to one that leaves, while a new connection may lead to the next.
 const NEXT: Duration = Duration::from_millis(400);
+/// The check that fails when an API server was told to end (`pkg/server/healthz/healthz.go`).
+const LEAVES: &str = "shutdown";
 /// The verbose answer of an API server that is not ready has some kilobytes.
 const BODY_LIMIT: usize = 64 << 10;
 
@@ -84,8 +86,10 @@ pub(super) async fn run(prober: Arc<Prober>, pool: Pool, target: Target) {
         };
         let verdict = health.judge(answer, asked, Instant::now());
         pool.set_ready(&uid, verdict.because.as_deref());
-        if verdict.close {
-            pool.close(&uid);
+        match verdict.established {
+            Established::Kept => {}
+            Established::Moved => pool.move_away(&uid),
+            Established::Closed => pool.close(&uid),
         }
         (ready, patience) = (verdict.because.is_none(), verdict.patience);
         tokio::time::sleep(verdict.pause).await;
@@ -171,24 +175,24 @@ impl Prober {
         let answer = if status == 200 {
             Answer::Ready
         } else {
-            let failing = failing(&String::from_utf8_lossy(&body));
-            Answer::NotReady(format!("it answers {status} to `{}`{failing}", self.path))
+            not_ready(&format!("it answers {status} to `{}`", self.path), &String::from_utf8_lossy(&body))
         };
         Ok((answer, kept))
     }
 }
 
-/// Returns the checks that fail, out of the list an API server answers with.
-fn failing(body: &str) -> String {
+/// Judges by the checks that fail, out of the list an API server answers with.
+fn not_ready(said: &str, body: &str) -> Answer {
     let failing: Vec<_> = body
         .lines()
         .filter_map(|line| line.strip_prefix("[-]"))
         .filter_map(|check| check.split_whitespace().next())
         .collect();
     if failing.is_empty() {
-        return String::new();
+        return Answer::NotReady(said.to_owned());
     }
-    format!(": {}", failing.join(", "))
+    let because = format!("{said}: {}", failing.join(", "));
+    if failing.contains(&LEAVES) { Answer::NotReady(because) } else { Answer::Failing(because) }
 }
 
 /// A CA bundle on disk, read when it is there and again when it was replaced.
@@ -223,9 +227,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_failing_checks_are_named() {
+    fn one_that_leaves_is_told_from_one_that_fails() {
         let body = "[+]ping ok\n[-]etcd failed: reason withheld\n[-]informer-sync failed\nx";
-        assert_eq!(failing(body), ": etcd, informer-sync");
-        assert_eq!(failing("starting"), "");
+        assert_eq!(not_ready("500", body), Answer::Failing("500: etcd, informer-sync".into()));
+        let body = "[-]etcd failed: reason withheld\n[-]shutdown failed: reason withheld\n";
+        assert_eq!(not_ready("500", body), Answer::NotReady("500: etcd, shutdown".into()));
+        assert_eq!(not_ready("503", "starting"), Answer::NotReady("503".into()));
     }
 }

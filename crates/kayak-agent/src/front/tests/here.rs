@@ -105,7 +105,7 @@ async fn one_that_leaves_keeps_its_connections_and_gets_no_new_ones() {
     let (name, mut established) = world.connect().await;
     assert_eq!(name, "old");
     new.answers(200);
-    old.answers(500);
+    old.answers(LEAVING);
     world.ready(&["new"]).await;
     sleep(Duration::from_secs(3)).await;
     assert_eq!(world.connect().await.0, "new");
@@ -113,6 +113,22 @@ async fn one_that_leaves_keeps_its_connections_and_gets_no_new_ones() {
     world.running(&[&new]);
     drop(old);
     ends(&mut established).await;
+}
+
+#[tokio::test]
+async fn one_that_fails_loses_its_connections_where_there_is_another() {
+    let world = World::new(17021).await;
+    let (old, new) = (world.start("old", 200).await, world.start("new", 503).await);
+    world.running(&[&old, &new]);
+    world.ready(&["old"]).await;
+    let (_, mut established) = world.connect().await;
+    old.answers(500);
+    world.ready(&[]).await;
+    sleep(Duration::from_secs(2)).await;
+    assert!(echoes(&mut established).await, "nobody else has anything better to offer");
+    new.answers(200);
+    assert!(ends(&mut established).await < Duration::from_secs(1));
+    assert_eq!(world.connect().await.0, "new");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Fronts at work on loopback, before instances whose health a test decides.
 
 mod here;
+mod measure;
 mod peers;
 mod weigh;
 
@@ -20,6 +21,8 @@ const COMPONENT: &str = "kube-apiserver";
 const NAME: &str = "api.test";
 /// The answer of an instance that gives none.
 const SILENT: u16 = 0;
+/// The answer of an instance that is leaving, though an API server says 500 to that too.
+const LEAVING: u16 = 503;
 
 /// An instance: answers probes over TLS as told; to anyone else it says its name, then echoes.
 struct Process {
@@ -83,16 +86,25 @@ async fn answer_probes(stream: TcpStream, tls: TlsAcceptor, told: Arc<AtomicU16>
         if status == SILENT {
             std::future::pending::<()>().await;
         }
-        let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 11\r\n\r\n[-]etcd bad");
+        // As an API server does that leaves, and one that has lost its etcd.
+        let check = if status == LEAVING { "[-]shutdown" } else { "[-]etcd bad" };
+        let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 11\r\n\r\n{check}");
         let _gone = stream.write_all(answer.as_bytes()).await.is_err();
     }
 }
+
+/// Who says this first is sent bytes without end.
+const FLOOD: u8 = b'f';
 
 async fn talk(mut stream: TcpStream, name: String) {
     let (mut read, mut write) = stream.split();
     let mut hello = [0];
     if read.read_exact(&mut hello).await.is_ok() {
         let _gone = write.write_all(format!("{name}\n").as_bytes()).await.is_err();
+        if hello[0] == FLOOD {
+            let bytes = vec![0; 256 << 10];
+            while write.write_all(&bytes).await.is_ok() {}
+        }
         // Not `tokio::io::copy`, whose buffers would outweigh what the memory test weighs.
         let mut buffer = [0; 512];
         while let Ok(count @ 1..) = read.read(&mut buffer).await {

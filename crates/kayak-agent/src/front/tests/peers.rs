@@ -119,7 +119,7 @@ async fn another_nodes_rollout_is_not_noticed() {
     let (_, mut stream) = here.connect().await;
     new.answers(200);
     there.ready(&["old", "new"]).await;
-    old.answers(500);
+    old.answers(LEAVING);
     // For a while the probes' connection leads to the one that leaves.
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(3) {
@@ -144,13 +144,13 @@ async fn an_instance_elsewhere_that_leaves_without_another_keeps_its_connections
     let peer = there.own.to_string();
     here.ready(&[&peer]).await;
     let (_, mut stream) = here.connect().await;
-    old.answers(500);
+    old.answers(LEAVING);
     let begin = Instant::now();
     here.ready(&[]).await;
     assert!(begin.elapsed() < Duration::from_secs(2));
     sleep(Duration::from_secs(3)).await;
     let because = here.status(&peer).because.unwrap();
-    assert!(because.contains("500"), "{because}");
+    assert!(because.contains("503"), "{because}");
     assert!(echoes(&mut stream).await);
 }
 
