@@ -164,7 +164,6 @@ mod tests {
             uid: uid.into(),
             pod: uid.into(),
             address: [127, 64, 0, 1].into(),
-            node: None,
             ready,
             because: None,
         };
