@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
-use crate::cluster::{API_PORT, Cluster};
+use crate::cluster::{API_PORT, Cluster, Node};
 use crate::object::to_yaml;
 use crate::pki::{Authority, KeyStore, MissingKey, Pair, Secret};
 
@@ -24,18 +24,20 @@ fn embedded_user(pair: &Pair) -> Value {
 }
 
 /// Renders the administrator's kubeconfig: beside the way that clients usually take, a context for each
-/// controller, since any of them may be down.
+/// controller, since any of them may be down, and a name may be one that this machine does not know.
 pub fn administrator(cluster: &Cluster, keys: &KeyStore) -> Result<Secret, MissingKey> {
     let id = "admin";
     let pair = keys.pair(id)?;
     let mut file = kubeconfig(cluster.name(), &cluster.api_url(), keys, id, &embedded_user(pair))?;
     let user = file["users"][0]["name"].clone();
+    let server = |node: &Node| format!("https://{}:{API_PORT}", node.address);
     let controllers: Vec<_> = cluster.controllers().collect();
-    for node in controllers.iter().filter(|_| controllers.len() > 1) {
+    let is_needed = |node: &Node| controllers.len() > 1 || server(node) != cluster.api_url();
+    for node in controllers.iter().filter(|node| is_needed(node)) {
         let name = format!("{}-{}", cluster.name(), node.name);
         let mut entry = file["clusters"][0].clone();
         entry["name"] = json!(name);
-        entry["cluster"]["server"] = json!(format!("https://{}:{API_PORT}", node.address));
+        entry["cluster"]["server"] = json!(server(node));
         let context = json!({ "name": format!("{id}@{name}"), "context": { "cluster": name, "user": user } });
         for (list, item) in [("clusters", entry), ("contexts", context)] {
             file[list].as_array_mut().into_iter().for_each(|items| items.push(item.clone()));
