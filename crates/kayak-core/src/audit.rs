@@ -73,6 +73,8 @@ pub fn audit(cluster: &Cluster, node: &Node, sockets: &[SocketRow]) -> Vec<Findi
         // Each node has it for itself; on the machine's own network the named interface leads there too,
         // as it does to the API at the node's own address.
         IpAddr::V4(address) if address == cluster.api_node_ip() => Verdict::NodeAddress,
+        // Whichever controller has it: it is on the same interface as the node's own.
+        IpAddr::V4(address) if Some(address) == cluster.config.api.vip => Verdict::NodeAddress,
         _ if is_filtered(socket) => Verdict::Filtered,
         _ => Verdict::Outside,
     };

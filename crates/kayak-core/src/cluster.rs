@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::component::flannel;
-use crate::config::{Config, Network, NetworkMode, NodeSettings};
+use crate::config::{Config, NetworkMode, NodeSettings};
 use crate::ports;
 
 /// The API's port, on every controller's address and on each node's loopback.
@@ -129,6 +129,9 @@ pub struct HostNetwork {
     pub interface: String,
     /// The interface's address, the node's.
     pub address: Ipv4Addr,
+    /// The address for clients outside that the interface has while the node is the one to serve them.
+    #[serde(default)]
+    pub vip: Option<Ipv4Addr>,
     /// Ports of that address that are the cluster's, TCP and UDP, first and last.
     pub ports: Vec<(u16, u16)>,
     /// UDP ports on which the kernel takes packets at every address.
@@ -164,6 +167,14 @@ pub enum ResolveError {
         net: Ipv4Net,
         /// The interface's address.
         address: Ipv4Addr,
+        /// The interface.
+        name: String,
+    },
+    /// The virtual address is the interface's own, which cannot go to another controller.
+    #[error("`api.vip: {vip}` is the address of `{name}` itself; take a free one of the same network")]
+    OwnVip {
+        /// The address.
+        vip: Ipv4Addr,
         /// The interface.
         name: String,
     },
@@ -209,6 +220,7 @@ impl Cluster {
         Some(HostNetwork {
             interface,
             address: self.nodes.first()?.address,
+            vip: self.config.api.vip,
             ports: ports.into_iter().chain([NODE_PORTS]).collect(),
             wildcard_ports: flannel::overlay_port(self).into_iter().collect(),
         })
@@ -282,7 +294,7 @@ fn nodes(config: &Config, machine: &MachineFacts) -> Result<Vec<Node>, ResolveEr
     each.map(|(role, index)| {
         let address = match config.network.mode {
             NetworkMode::Bridge => host(config.network.nodes, role.place(index)),
-            NetworkMode::Host => interface_address(&config.network, machine)?,
+            NetworkMode::Host => interface_address(config, machine)?,
         };
         Ok(Node { name: role.node_name(index), role, address })
     })
@@ -295,9 +307,31 @@ pub(crate) fn most_workers(range: Ipv4Net) -> u32 {
     (size - 1).saturating_sub(FIRST_WORKER)
 }
 
-fn interface_address(network: &Network, machine: &MachineFacts) -> Result<Ipv4Addr, ResolveError> {
+/// Says who has an address of the nodes' range, if it is nobody's to take.
+pub(crate) fn taken(config: &Config, address: Ipv4Addr) -> Option<String> {
+    let range = config.network.nodes;
+    let counts = [(Role::Controller, config.controllers), (Role::Worker, config.workers)];
+    let mut nodes = counts.into_iter().flat_map(|(role, count)| (0..count).map(move |index| (role, index)));
+    if address == host(range, 1) {
+        return Some("the machine's".into());
+    }
+    if address == range.network() || address == range.broadcast() {
+        return Some("no node's, but the range's own".into());
+    }
+    let node = nodes.find(|(role, index)| host(range, role.place(*index)) == address);
+    node.map(|(role, index)| format!("`{}`'s", role.node_name(index)))
+}
+
+fn interface_address(config: &Config, machine: &MachineFacts) -> Result<Ipv4Addr, ResolveError> {
+    let network = &config.network;
     let name = network.interface.clone().unwrap_or_default();
-    let Some(&address) = machine.interfaces.get(&name).and_then(|addresses| addresses.first()) else {
+    // The virtual address comes to the interface as well.
+    let addresses = machine.interfaces.get(&name).map(Vec::as_slice).unwrap_or_default();
+    let own = addresses.iter().find(|address| Some(**address) != config.api.vip);
+    if let ([vip], None) = (addresses, own) {
+        return Err(ResolveError::OwnVip { vip: *vip, name });
+    }
+    let Some(&address) = own else {
         let there = machine.interfaces.keys().filter(|name| *name != "lo").map(|name| format!("`{name}`"));
         return Err(ResolveError::NoInterface { name, there: there.collect() });
     };
@@ -347,6 +381,10 @@ pub(crate) mod tests {
         assert_eq!(
             refused("network: { mode: host, interface: tun0, pods: 10.8.0.0/16 }"),
             "`network.pods: 10.8.0.0/16` covers 10.8.0.1, the address of `tun0`"
+        );
+        assert_eq!(
+            refused("{ network: { mode: host, interface: tun0 }, api: { vip: 10.8.0.1 } }"),
+            "`api.vip: 10.8.0.1` is the address of `tun0` itself; take a free one of the same network"
         );
     }
 }

@@ -20,6 +20,7 @@ mod quantity;
 mod read;
 mod reference;
 mod schema;
+mod vip;
 
 pub use annotated::annotated;
 pub use components::{
@@ -148,7 +149,8 @@ pub struct Api {
     /// The DNS name that clients use, where a load balancer or DNS leads to the controllers.
     #[schemars(example = "api.example.com")]
     pub name: Option<String>,
-    /// An address on the nodes' network that is always a living controller's.
+    /// An address on the nodes' network that is always a living controller's; with `mode: host`, one on the
+    /// interface's.
     #[schemars(with = "Option<String>", example = "10.254.0.250")]
     pub vip: Option<Ipv4Addr>,
     /// DNS names in the API server's certificate beyond the usual ones.

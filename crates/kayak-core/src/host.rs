@@ -156,6 +156,8 @@ fn fronts(cluster: &Cluster, node: &Node) -> Vec<Front> {
         // `kubectl port-forward` to a pod on the node's network dials localhost.
         local(API_PORT),
     ];
+    // Every controller listens there, and whoever has the address is reached.
+    api.own.extend(cluster.config.api.vip.map(|vip| at(vip, API_PORT)));
     // The API server's componentstatuses look for these two on localhost.
     let elected = [(controller_manager::NAME, controller_manager::PORT), (scheduler::NAME, scheduler::PORT)];
     let elected =

@@ -29,8 +29,20 @@ pub const CRI_SOCKET: &str = "/run/containerd/containerd.sock";
 /// Returns what [`NodeConfig::api_address`] is called on the loopback, so that whoever takes it from a
 /// machine's takes that cluster's only. The kernel has room for 15 bytes.
 pub fn api_address_label(cluster: &str) -> String {
+    format!("lo:kayak-{}", short_digest(cluster))
+}
+
+/// Returns what [`Controller::vip`] is called on the node's link, whose name has no room in it.
+pub fn vip_label(cluster: &str) -> String {
+    format!("{VIP_LABEL}{}", short_digest(cluster))
+}
+
+/// How [`vip_label`] begins.
+pub const VIP_LABEL: &str = "kayakvip-";
+
+fn short_digest(cluster: &str) -> String {
     let digest = Sha256::digest(cluster.as_bytes());
-    format!("lo:kayak-{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2])
+    format!("{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2])
 }
 
 /// The agent's whole input.

@@ -280,3 +280,19 @@ fn names_outside_are_forwarded_only_where_there_is_a_way_out() {
     assert!(corefile("").contains("forward . 192.0.2.53 {"), "the loopback server is left out");
     assert!(!corefile("network:\n  egress: false\n").contains("forward"));
 }
+
+#[test]
+fn the_virtual_address_is_every_controllers_to_serve_and_clients_to_use() {
+    let vip = "10.254.0.250";
+    let assets = assets(&format!("controllers: 3\nworkers: 1\napi: {{ vip: {vip} }}\n"));
+    assert!(assets.cluster.api_url().contains(vip));
+    for node in &assets.cluster.nodes {
+        let path = format!("nodes/{}{}", node.name, kayak_core::node::CONFIG_PATH);
+        let config: Value = serde_json::from_str(&text(&assets.files[&path])).unwrap();
+        let served = config["fronts"][0]["own"].to_string().contains(&format!("{vip}:6443"));
+        assert_eq!(served, node.role == Role::Controller, "{config}");
+        assert_eq!(config["controller"]["vip"] == vip, served, "{config}");
+    }
+    let api = certificates(&assets.cluster).into_iter().find(|c| c.id == "kube-apiserver").unwrap();
+    assert!(api.addresses.iter().any(|address| address.to_string() == vip));
+}

@@ -10,7 +10,7 @@ use std::{fmt, io};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use ipnet::IpNet;
-use kayak_core::node::api_address_label;
+use kayak_core::node::{VIP_LABEL, api_address_label, vip_label};
 use serde::{Deserialize, Serialize};
 
 pub use self::look::PLACES;
@@ -101,7 +101,7 @@ pub struct Inventory(BTreeMap<Kind, BTreeSet<String>>);
 pub struct Marks {
     group: String,
     links: Vec<String>,
-    address: String,
+    addresses: [String; 2],
     table: String,
     metric: String,
     /// What a cluster on the machine's own network has there, by names that others give such things too.
@@ -204,7 +204,7 @@ impl Marks {
         Ok(Self {
             group: format!("/{}", paths::cluster_cgroup(cluster)),
             links: links.chain([paths::bridge(cluster)]).collect(),
-            address: format!(" dev {}", api_address_label(cluster)),
+            addresses: [api_address_label(cluster), vip_label(cluster)].map(|label| format!(" dev {label}")),
             table: format!("inet {}", network::table(cluster)),
             metric: format!(" metric {}", paths::metric(cluster)),
             on_host: match pods_on_host(paths, cluster).map_err(InventoryError::OnHost)? {
@@ -227,7 +227,7 @@ impl Marks {
             }
             Kind::Mount => self.directories.iter().any(within),
             Kind::Link => self.links.iter().any(|link| link == name),
-            Kind::Address => name.ends_with(&self.address),
+            Kind::Address => self.addresses.iter().any(|label| name.ends_with(label)),
             Kind::Namespace => false,
             Kind::Table => name == self.table,
             Kind::Group => name.ends_with(&self.group) || name.contains(&format!("{}/", self.group)),
@@ -249,6 +249,9 @@ impl Marks {
             Kind::Link => format!("ip link delete dev {name}"),
             Kind::Address => {
                 let (address, link) = name.split_once(" dev ").unwrap_or_default();
+                if link.starts_with(VIP_LABEL) {
+                    return format!("ip address flush label {link}");
+                }
                 format!("ip address delete {address} dev {}", link.split(':').next().unwrap_or(link))
             }
             Kind::Namespace => format!("ip netns delete {name}"),
@@ -391,6 +394,8 @@ mod tests {
         assert_eq!(remedy(Kind::Process, "/kayak/home/one: 7 kubelet"), "kill -KILL 7");
         let address = "10.244.255.255/32 dev lo:kayak-123456";
         assert_eq!(remedy(Kind::Address, address), "ip address delete 10.244.255.255/32 dev lo");
+        let address = "10.8.0.9/32 dev kayakvip-123456";
+        assert_eq!(remedy(Kind::Address, address), "ip address flush label kayakvip-123456");
         assert_eq!(remedy(Kind::Setting, "kernel/panic 10"), "sysctl -w kernel.panic=0");
     }
 

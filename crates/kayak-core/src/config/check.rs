@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::path::Path;
 use super::{
     Amounts, Config, Environment, ExtraArgs, Network, NetworkMode, NodeSettings, Quantity, Resources,
-    cluster_name,
+    cluster_name, vip,
 };
 use crate::cluster::{MAX_CONTROLLERS, Role, most_workers};
 use crate::component::owned::{self, Owned};
@@ -27,7 +27,7 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    fn new(path: Path, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(super) fn new(path: Path, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { paths: vec![path], is_name: false, message: message.into(), hint: hint.into() }
     }
 
@@ -49,6 +49,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     components(config, &mut problems);
     kubelet(config, &mut problems);
     nodes(config, &mut problems);
+    vip::problems(config, &mut problems);
     problems
 }
 

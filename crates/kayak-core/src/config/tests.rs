@@ -50,6 +50,27 @@ fn the_machines_own_network_needs_an_interface_and_no_range_of_nodes() {
 }
 
 #[test]
+fn a_virtual_address_is_nobody_elses() {
+    let finding = |vip: &str, rest: &str| findings(&format!("api: {{ vip: {vip} }}\n{rest}")).join("; ");
+    for (vip, found) in [
+        ("10.1.0.1", "`api.vip: 10.1.0.1` is not on the nodes' network, `network.nodes: 10.254.0.0/24`"),
+        ("10.254.0.0", "is no node's, but the range's own"),
+        ("10.254.0.255", "is no node's, but the range's own"),
+        ("10.254.0.1", "is the machine's"),
+        ("10.254.0.4", "is `controller-2`'s"),
+        ("10.254.0.9", "is `worker-0`'s"),
+    ] {
+        let told = finding(vip, "controllers: 3\nworkers: 1\n");
+        assert!(told.starts_with("1:13 ") && told.contains(found), "{told}");
+    }
+    Config::parse("{ api: { vip: 10.254.0.5 }, controllers: 3 }").unwrap();
+    let host = "network: { mode: host, interface: tun0 }\n";
+    assert!(finding("10.244.0.9", host).contains("is one of `network.pods: 10.244.0.0/16`"));
+    assert!(finding("127.0.0.9", host).contains("is no address of a machine"));
+    Config::parse(&format!("api: {{ vip: 10.8.0.9 }}\n{host}")).unwrap();
+}
+
+#[test]
 fn a_file_that_is_no_yaml_is_refused_with_its_place() {
     let found = findings("name: [home\nnetwork: {}\n");
     assert_eq!(found.len(), 1, "{found:?}");

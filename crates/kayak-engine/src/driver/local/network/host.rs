@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use kayak_core::cluster::HostNetwork;
-use kayak_core::node::api_address_label;
+use kayak_core::node::{api_address_label, vip_label};
 use serde::Deserialize;
 
 use super::{REJECT, Tools, by_family, delete_table, table};
@@ -50,8 +50,9 @@ impl Tools {
         }
         self.unlink(OVERLAY_LINK).await?;
         // The agent's, which is dead. To find none is no error.
-        let label = api_address_label(cluster);
-        self.ip(&format!("address flush dev lo label {label}\n")).await?;
+        for label in [api_address_label(cluster), vip_label(cluster)] {
+            self.ip(&format!("address flush label {label}\n")).await?;
+        }
         let deletions: String =
             TABLES.into_iter().map(|(family, table)| delete_table(family, table)).collect();
         Ok(self.nft(&deletions).await?)
@@ -105,7 +106,7 @@ pub(super) fn rules(cluster: &ClusterSpec, network: &HostNetwork) -> String {
 /// an answer would say that something is there.
 fn arriving(
     cluster: &ClusterSpec,
-    HostNetwork { interface, address, ports, wildcard_ports }: &HostNetwork,
+    HostNetwork { interface, address, vip, ports, wildcard_ports }: &HostNetwork,
 ) -> String {
     let mut text = chain("prerouting", "prerouting", "raw");
     let mut line = |rule: String| {
@@ -129,7 +130,11 @@ fn arriving(
         line(format!("{family} daddr {{ {} }} drop", ranges.join(", ")));
     }
     // Protocols by number (TCP, UDP): the node image has no /etc/protocols.
-    line(format!("ip daddr {address} meta l4proto {{ 6, 17 }} th dport {{ {} }} drop", spans(ports)));
+    let addresses = match vip {
+        Some(vip) => format!("{{ {address}, {vip} }}"),
+        None => address.to_string(),
+    };
+    line(format!("ip daddr {addresses} meta l4proto {{ 6, 17 }} th dport {{ {} }} drop", spans(ports)));
     if !wildcard_ports.is_empty() {
         let ports: Vec<_> = wildcard_ports.iter().map(u16::to_string).collect();
         line(format!("udp dport {{ {} }} drop", ports.join(", ")));
@@ -163,13 +168,17 @@ fn forwarded(cluster: &ClusterSpec, HostNetwork { interface, .. }: &HostNetwork)
 
 /// What pods may have of the machine: all of it, as of any node, or without egress the node's
 /// address alone, and the one that the API's service leads to.
-fn delivered(cluster: &ClusterSpec, HostNetwork { address, .. }: &HostNetwork) -> String {
+fn delivered(cluster: &ClusterSpec, HostNetwork { address, vip, .. }: &HostNetwork) -> String {
     if cluster.egress {
         return String::new();
     }
     let mut text = chain("input", "input", "filter");
     text.push_str("    ct state established,related accept\n");
-    let own: Vec<_> = cluster.api_address.into_iter().chain([IpAddr::V4(*address)]).collect();
+    let own: Vec<_> = cluster
+        .api_address
+        .into_iter()
+        .chain([address].into_iter().chain(vip).map(|ip| IpAddr::V4(*ip)))
+        .collect();
     let own: Vec<_> = own.iter().map(ToString::to_string).collect();
     for (family, pods) in by_family(&cluster.pod_ranges) {
         let elsewhere =
@@ -209,6 +218,7 @@ mod tests {
         HostNetwork {
             interface: "tun0".into(),
             address: "10.8.0.1".parse().unwrap(),
+            vip: None,
             ports: vec![(6443, 6443), (30000, 32767)],
             wildcard_ports: vec![8472],
         }
@@ -229,6 +239,14 @@ mod tests {
     #[test]
     fn only_the_named_interface_leads_to_the_cluster() {
         insta::assert_snapshot!(rules(&cluster(true), &network()));
+    }
+
+    #[test]
+    fn the_virtual_address_is_guarded_as_the_nodes_own() {
+        let network = HostNetwork { vip: Some("10.8.0.9".parse().unwrap()), ..network() };
+        let rules = rules(&cluster(false), &network);
+        assert!(rules.contains("ip daddr { 10.8.0.1, 10.8.0.9 } meta l4proto { 6, 17 } th dport"), "{rules}");
+        assert!(rules.contains("ip daddr != { 10.244.255.255, 10.8.0.1, 10.8.0.9 } reject"), "{rules}");
     }
 
     #[test]
