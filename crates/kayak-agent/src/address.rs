@@ -59,7 +59,7 @@ pub(crate) async fn appears(address: IpAddr) -> Result<(), AddressError> {
 }
 
 /// The kernel lets a socket have addresses of the machine only.
-fn is_here(address: IpAddr) -> Result<bool, AddressError> {
+pub(crate) fn is_here(address: IpAddr) -> Result<bool, AddressError> {
     match UdpSocket::bind((address, 0)) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == ErrorKind::AddrNotAvailable => Ok(false),

@@ -11,6 +11,8 @@ use kayak_core::component::apiserver;
 use kayak_core::node::{Front, NodeConfig};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::api_address::{self, ApiAddress};
 use crate::content::{self, Contents};
@@ -18,11 +20,14 @@ use crate::controllers::{self, Controllers};
 use crate::part::Part;
 use crate::status::{Board, StatusError};
 use crate::supervise::Supervisor;
-use crate::{address, approver, etcd, front, kubelet_certificate, leases, pod_network, prepare, status};
+use crate::vip::Vip;
+use crate::{address, approver, etcd, front, kubelet_certificate, leases, pod_network, prepare, status, vip};
 
 const OPEN_FILES: u64 = 65_536;
 const SUBJECT: &str = "configuration";
 const PREPARE_RETRY: Duration = Duration::from_secs(1);
+/// How long the agent's end may wait for what is given back to others.
+const LET_GO: Duration = Duration::from_secs(3);
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +112,7 @@ async fn serve(config_path: &Path) -> Result<(), AgentError> {
         ended = follow(config_path, &board, &mut parts) => match ended? {},
         () = stopped => {}
     }
-    parts.units.stop().await;
+    parts.end().await;
     Ok(())
 }
 
@@ -162,6 +167,9 @@ struct Parts {
     kubelet_certificate: Part<()>,
     /// What controllers do for the cluster.
     controller: Part<(NodeConfig, Option<String>)>,
+    vip: Part<(Option<Vip>, Option<String>)>,
+    /// Whether the agent ends in order.
+    ending: watch::Sender<bool>,
     units: Supervisor,
 }
 
@@ -177,6 +185,8 @@ impl Parts {
             pod_network: Part::new(),
             kubelet_certificate: Part::new(),
             controller: Part::new(),
+            vip: Part::new(),
+            ending: watch::Sender::new(false),
             units: Supervisor::new(board.clone()),
         }
     }
@@ -206,6 +216,11 @@ impl Parts {
         self.learning.ensure((config.kubeconfig.clone(), kubeconfig.clone()), |(path, _), tasks| {
             tasks.spawn(controllers::run(path.clone(), self.controllers.clone()));
         });
+        self.vip.ensure((Vip::of(config), kubeconfig.clone()), |(vip, _), tasks| {
+            if let Some(vip) = vip {
+                tasks.spawn(vip::run(vip.clone(), board.clone(), self.ending.subscribe()));
+            }
+        });
         self.controller.ensure((config.clone(), kubeconfig), |(config, _), tasks| {
             if let Some(controller) = &config.controller {
                 let watch = etcd::Watch::new(&config.name, &controller.etcd);
@@ -222,6 +237,16 @@ impl Parts {
         }
         self.units.apply(&config.units).await;
         std::future::pending().await
+    }
+
+    /// Ends what has to be ended in order.
+    async fn end(mut self) {
+        self.ending.send_replace(true);
+        // While there is an API server: then another controller has the address at once.
+        if timeout(LET_GO, self.vip.ended()).await.is_err() {
+            tracing::warn!("the virtual address was not given back in time");
+        }
+        self.units.stop().await;
     }
 }
 

@@ -2,39 +2,22 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use kayak_core::chain::chain;
 use kayak_core::node::{NodeConfig, api_address_label};
-use rustix::io::Errno;
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
 use tokio::task::JoinSet;
 
 use crate::address::{AddressError, Changes};
+use crate::netlink::{self, LinkAddress, SCOPE_HOST};
 use crate::status::Board;
 
 const SUBJECT: &str = "API address";
 const RETRY: Duration = Duration::from_secs(1);
 
-// linux/netlink.h, linux/rtnetlink.h, linux/if_addr.h, linux/socket.h.
-const HEADER: usize = 16;
-const REQUEST: u16 = 0x1;
-const ACKNOWLEDGE: u16 = 0x4;
-const EXCLUSIVE: u16 = 0x200;
-const CREATE: u16 = 0x400;
-const NEW_ADDRESS: u16 = 20;
-const INET: u8 = 2;
-const WHOLE: u8 = 32;
-const ADDRESS: u16 = 1;
-const LOCAL: u16 = 2;
-const LABEL: u16 = 3;
 /// The kernel's number of the loopback in every network.
 const LOOPBACK: u32 = 1;
-/// Within the machine: the kernel chooses no such address as the source of a packet that leaves, and what
-/// the machine sends to a service is routed by the loopback first.
-const SCOPE_HOST: u8 = 254;
 
 /// Why the node is without the address.
 #[derive(Debug, thiserror::Error)]
@@ -91,41 +74,8 @@ fn put(wanted: &ApiAddress) -> io::Result<()> {
     let IpAddr::V4(address) = wanted.address else {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "it is no IPv4 address"));
     };
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-    sendto(&socket, &request(address, &wanted.label), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
-    let mut answer = [0; 1024];
-    let (_, length) = recv(&socket, answer.as_mut_slice(), RecvFlags::empty())?;
-    // The header, then the number of the error, negative.
-    let code = answer[..length].get(HEADER..HEADER + 4).and_then(|code| code.try_into().ok());
-    let code =
-        code.map(i32::from_ne_bytes).ok_or_else(|| io::Error::other("the kernel's answer is cut off"))?;
-    if code == 0 || -code == Errno::EXIST.raw_os_error() {
-        return Ok(());
-    }
-    Err(io::Error::from_raw_os_error(-code))
-}
-
-fn request(address: Ipv4Addr, label: &str) -> Vec<u8> {
-    let mut body = vec![INET, WHOLE, 0, SCOPE_HOST];
-    body.extend(LOOPBACK.to_ne_bytes());
-    body.extend(attribute(LOCAL, &address.octets()));
-    body.extend(attribute(ADDRESS, &address.octets()));
-    body.extend(attribute(LABEL, format!("{label}\0").as_bytes()));
-    let mut request = u32::try_from(HEADER + body.len()).unwrap_or(u32::MAX).to_ne_bytes().to_vec();
-    request.extend(NEW_ADDRESS.to_ne_bytes());
-    request.extend((REQUEST | ACKNOWLEDGE | CREATE | EXCLUSIVE).to_ne_bytes());
-    // Sequence number and sender: there is one question, and the kernel fills in the other.
-    request.extend([0; 8]);
-    request.extend(body);
-    request
-}
-
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let mut bytes = u16::try_from(4 + value.len()).unwrap_or(u16::MAX).to_ne_bytes().to_vec();
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
+    let label = Some(wanted.label.as_str());
+    netlink::add(&LinkAddress { address, link: LOOPBACK, scope: SCOPE_HOST, label })
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod kubelet_certificate;
 mod leases;
 pub mod look;
 pub mod member;
+mod netlink;
 mod part;
 mod pod_network;
 pub mod pods;
@@ -30,6 +31,7 @@ pub mod status;
 mod supervise;
 mod tail;
 mod tls;
+mod vip;
 mod write;
 
 #[cfg(test)]

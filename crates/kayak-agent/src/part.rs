@@ -23,6 +23,13 @@ impl<I: PartialEq> Part<I> {
         start(&input, &mut tasks);
         self.running = Some((input, tasks));
     }
+
+    /// Waits until the tasks have ended by themselves.
+    pub(crate) async fn ended(&mut self) {
+        if let Some((_, tasks)) = &mut self.running {
+            while tasks.join_next().await.is_some() {}
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use rustix::net::sockopt::set_ip_freebind;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::pool::{Among, Picked, Pool};
@@ -19,7 +20,9 @@ const HOLD: Duration = Duration::from_secs(8);
 /// An instance on this machine that takes longer to accept does not work, and another node that does is
 /// not worth waiting for.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// An address may be given to the node a moment after the agent starts.
+/// How many clients may wait to be accepted; the standard library's number.
+const BACKLOG: u32 = 1024;
+/// Whatever is in the way may be gone a moment later.
 const BIND_RETRY: Duration = Duration::from_millis(100);
 
 /// Listens on `address` for ever, except while no instance may become ready: then the port is closed,
@@ -51,7 +54,7 @@ async fn accept(listener: &TcpListener, address: SocketAddr, among: Among, pool:
 async fn bind(address: SocketAddr, board: &Board) -> TcpListener {
     let subject = format!("{FRONT} {address}");
     loop {
-        match TcpListener::bind(address).await {
+        match listen(address) {
             Ok(listener) => {
                 board.mended(&subject);
                 return listener;
@@ -62,6 +65,20 @@ async fn bind(address: SocketAddr, board: &Board) -> TcpListener {
             }
         }
     }
+}
+
+/// Listens also where no link has the address yet: a VPN's may come late, and the virtual one comes and goes.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        let socket = TcpSocket::new_v4()?;
+        set_ip_freebind(&socket, true)?;
+        socket
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves one client from its coming to its end.

@@ -1,4 +1,4 @@
-//! How large the packets of the node's link may be.
+//! The node's link, and how large its packets may be.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 /// Why the link's MTU is unknown.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LinkError {
+pub(crate) enum LinkError {
     #[error("failed to read `{}`", path.display())]
     Read {
         path: PathBuf,
@@ -26,11 +26,16 @@ pub(super) enum LinkError {
 
 /// Returns the MTU of the link that has the address.
 pub(super) fn mtu(address: IpAddr) -> Result<u32, LinkError> {
+    mtu_of(&of(address)?)
+}
+
+/// Returns the link that has the address.
+pub(crate) fn of(address: IpAddr) -> Result<String, LinkError> {
     let link = match address {
         IpAddr::V4(address) => v4_link(&read("/proc/net/route")?, address),
         IpAddr::V6(address) => v6_link(&read("/proc/net/if_inet6")?, address),
     };
-    mtu_of(&link.ok_or(LinkError::None(address))?)
+    link.ok_or(LinkError::None(address))
 }
 
 /// Returns the MTU of a link.

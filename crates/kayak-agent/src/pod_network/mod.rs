@@ -2,7 +2,7 @@
 //! as soon as it is known which addresses are this node's to give.
 
 mod conflist;
-mod link;
+pub(crate) mod link;
 
 use std::convert::Infallible;
 use std::path::Path;

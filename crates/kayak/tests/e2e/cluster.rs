@@ -44,7 +44,9 @@ impl Cluster {
     /// Removes what a killed run has left.
     pub fn remove_leftovers() {
         crate::inventory::remove_leftovers();
-        for name in ["e2e", "e2e-assets", "e2e-cut", "e2e-left", "e2e-home", "e2e-own", "e2e-settings"] {
+        for name in
+            ["e2e", "e2e-assets", "e2e-cut", "e2e-left", "e2e-home", "e2e-own", "e2e-settings", "e2e-vip"]
+        {
             let output = kayak(&["--cluster", name, "down", "--yes"]).output().unwrap();
             assert!(output.status.success(), "{}", show(&output));
         }
@@ -123,22 +125,28 @@ impl Cluster {
         state().join(&self.name).join("assets")
     }
 
-    /// The first process of the node, as the machine counts.
-    pub fn init_process(&self) -> Pid {
-        let is_init = |process: &&Pid| {
-            let path = format!("/proc/{}/cmdline", process.as_raw_nonzero());
-            std::fs::read_to_string(path).is_ok_and(|command| command.starts_with("/usr/bin/kayak\0init\0"))
-        };
-        *self.processes().iter().find(is_init).expect("the node runs")
+    /// The first process of the node, as the machine counts: known by its control group.
+    pub fn init_process(&self) -> rustix::process::Pid {
+        let group = format!("kayak/{}/", self.name);
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let init = entries.filter_map(|entry| {
+            let read = |name: &str| std::fs::read_to_string(entry.path().join(name)).ok();
+            let first =
+                read("cmdline")?.starts_with("/usr/bin/kayak\0init\0") && read("cgroup")?.contains(&group);
+            first.then(|| entry.file_name().to_str()?.parse().ok())?
+        });
+        init.min().and_then(rustix::process::Pid::from_raw).expect("the node runs")
     }
 
-    /// All processes of the node, in order: known by their control group.
-    pub fn processes(&self) -> Vec<Pid> {
-        let group = format!("kayak/{}/", self.name);
+    /// All processes of a node, the first one first: known by their control group.
+    pub fn processes(&self, node: &str) -> Vec<Pid> {
+        let group = format!("kayak/{}/{node}", self.name);
+        let is_own = |line: &str| line.ends_with(&group) || line.contains(&format!("{group}/"));
         let entries = std::fs::read_dir("/proc").unwrap().flatten();
         let own = entries.filter_map(|entry| {
             let groups = std::fs::read_to_string(entry.path().join("cgroup")).ok()?;
-            Pid::from_raw(entry.file_name().to_str()?.parse().ok()?).filter(|_| groups.contains(&group))
+            let process = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+            groups.lines().any(is_own).then_some(process)
         });
         let mut own: Vec<_> = own.collect();
         own.sort_by_key(|process| process.as_raw_nonzero());

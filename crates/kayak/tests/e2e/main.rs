@@ -27,6 +27,7 @@ mod refusals;
 mod scan;
 mod settings;
 mod space;
+mod virtual_address;
 mod vpn;
 mod when_unwell;
 mod workloads_run;
@@ -112,6 +113,10 @@ const ALONE: &[(&str, fn())] = &[
         cut_off::an_up_cut_off_anywhere_ends_as_if_it_had_not_been,
     ),
     ("only_the_named_interface_leads_to_the_cluster", own_network::only_the_named_interface_leads_to_it),
+    (
+        "the_virtual_address_moves_to_a_living_controller",
+        virtual_address::the_virtual_address_moves_to_a_living_controller,
+    ),
     ("up_and_down_cut_off_leave_nothing", cut_off::up_and_down_cut_off_leave_nothing),
 ];
 
