@@ -75,7 +75,7 @@ async fn news(agent: &mut Option<Follower>, known: &Fact<Status>) {
         }
     }
     *agent = None;
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn containerd() -> Result<String, LookError> {

@@ -35,14 +35,13 @@ impl Agents {
     pub(crate) fn of(&self, driver: &Arc<dyn Driver>, node: NodeId) -> impl Stream<Item = Told> + use<> {
         let told = {
             let mut followed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            match followed.told.get(&node) {
-                Some(told) => told.clone(),
-                None => {
-                    let (tell, told) = watch::channel(None);
-                    followed.tasks.spawn(follow(Arc::clone(driver), node.clone(), tell));
-                    followed.told.insert(node, told.clone());
-                    told
-                }
+            if let Some(told) = followed.told.get(&node) {
+                told.clone()
+            } else {
+                let (tell, told) = watch::channel(None);
+                followed.tasks.spawn(follow(Arc::clone(driver), node.clone(), tell));
+                followed.told.insert(node, told.clone());
+                told
             }
         };
         let news = futures::stream::unfold((told, true), |(mut told, first)| async move {

@@ -1,10 +1,10 @@
 //! All that kayak prints: data on stdout, everything else on stderr; readable without colour.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use anstream::{AutoStream, ColorChoice, eprintln, println};
+use anstream::{AutoStream, ColorChoice, eprintln, print, println};
 use indicatif::{ProgressBar, ProgressStyle};
 use kayak_bundle::BuildEvent;
 use kayak_core::config::ConfigError;
@@ -88,6 +88,13 @@ pub fn data(text: &str) {
     println!("{}", text.trim_end());
 }
 
+/// Prints lines of data.
+pub fn all(lines: &[String]) {
+    for line in lines {
+        println!("{line}");
+    }
+}
+
 /// Prints data for scripts.
 pub fn json(value: &impl Serialize) -> Result<(), serde_json::Error> {
     println!("{}", serde_json::to_string(value)?);
@@ -106,7 +113,7 @@ pub fn verdict(what: &str, holds: Option<bool>, because: Option<&str>) -> String
 
 /// Prints rows in aligned columns.
 pub fn table(rows: &[Vec<String>]) {
-    table_lines(rows).iter().for_each(|line| println!("{line}"));
+    all(&table_lines(rows));
 }
 
 /// Aligns rows in columns.
@@ -142,8 +149,8 @@ impl Screen {
         let now = Shown { lines, settled: settled.iter().map(squeeze).collect() };
         match &self.before {
             _ if std::io::stdout().is_terminal() => draw(&now.lines),
-            Some(before) => differences(before, &now).iter().for_each(|line| println!("{line}")),
-            None => now.lines.iter().for_each(|line| println!("{line}")),
+            Some(before) => all(&differences(before, &now)),
+            None => all(&now.lines),
         }
         self.before = Some(now);
     }
@@ -164,15 +171,15 @@ fn differences(before: &Shown, now: &Shown) -> Vec<String> {
 /// terminal, which does not wrap meanwhile.
 fn draw(lines: &[String]) {
     let rows = tcgetwinsize(std::io::stdout()).map_or(24, |size| usize::from(size.ws_row)).max(2);
-    let mut text = String::from("\x1b[?7l\x1b[H");
     let shown = if lines.len() < rows { lines.len() } else { rows - 2 };
-    for line in &lines[..shown] {
-        text += &format!("{line}\x1b[K\n");
-    }
+    let mut drawn = lines[..shown].to_vec();
     if shown < lines.len() {
-        text += &format!("{}\x1b[K\n", format!("… and {} more lines", lines.len() - shown).dimmed());
+        drawn.push(format!("… and {} more lines", lines.len() - shown).dimmed().to_string());
     }
-    println!("{text}\x1b[J\x1b[?7h");
+    let drawn: String = drawn.iter().map(|line| line.clone() + "\x1b[K\n").collect();
+    print!("\x1b[?7l\x1b[H{drawn}\x1b[J\x1b[?7h");
+    // Whoever has closed the terminal sees nothing in any case.
+    let _flushed = anstream::stdout().flush();
 }
 
 /// Asks on the terminal; without one the answer is no.

@@ -32,7 +32,7 @@ const TOGETHER: Duration = Duration::from_millis(100);
 const CERTIFICATES: Duration = Duration::from_mins(1);
 
 enum News {
-    Node(String, NodeAnswer),
+    Node(String, Box<NodeAnswer>),
     Api(ApiAnswer),
 }
 
@@ -94,12 +94,11 @@ impl<'a> Watched<'a> {
     /// Waits until there is something new to report.
     async fn next(&mut self) -> Option<()> {
         loop {
-            match timeout_at(self.certificates_due, self.news.recv()).await {
-                Ok(news) => self.take(news?),
-                Err(_) => {
-                    self.answers.certificates = certificates::look(self.cluster).await;
-                    self.certificates_due = Instant::now() + CERTIFICATES;
-                }
+            if let Ok(news) = timeout_at(self.certificates_due, self.news.recv()).await {
+                self.take(news?);
+            } else {
+                self.answers.certificates = certificates::look(self.cluster).await;
+                self.certificates_due = Instant::now() + CERTIFICATES;
             }
             let together = Instant::now() + TOGETHER;
             while let Ok(Some(news)) = timeout_at(together, self.news.recv()).await {
@@ -114,7 +113,7 @@ impl<'a> Watched<'a> {
 
     fn take(&mut self, news: News) {
         match news {
-            News::Node(name, answer) => drop(self.answers.nodes.insert(name, answer)),
+            News::Node(name, answer) => drop(self.answers.nodes.insert(name, *answer)),
             News::Api(answer) => self.answers.api = answer,
         }
     }
@@ -132,7 +131,7 @@ async fn follow(driver: Arc<dyn Driver>, node: NodeId, tell: mpsc::Sender<News>)
         };
         // What ended the listening may be the node's end: then its state is another one.
         let state = ask::state(&driver, node.clone()).await;
-        if tell.send(News::Node(node.name.clone(), NodeAnswer { state, look })).await.is_err() {
+        if tell.send(News::Node(node.name.clone(), Box::new(NodeAnswer { state, look }))).await.is_err() {
             return;
         }
         sleep_until(next).await;
@@ -154,7 +153,7 @@ async fn listen(driver: &Arc<dyn Driver>, node: &NodeId, tell: &mpsc::Sender<New
         };
         let state = Fact::Known(ContainerState::Running);
         let answer = NodeAnswer { state, look: Fact::Known(told) };
-        if tell.send(News::Node(node.name.clone(), answer)).await.is_err() {
+        if tell.send(News::Node(node.name.clone(), Box::new(answer))).await.is_err() {
             return ask::not_running();
         }
     }

@@ -43,7 +43,7 @@ async fn once(cx: &Context, cluster: &ClusterHandle) -> Result<ExitCode, Command
     let report = status::report(cluster).await?;
     match cx.output {
         Output::Json => report::json(&report)?,
-        Output::Text => text::lines(&report).iter().for_each(|line| report::data(line)),
+        Output::Text => report::all(&text::lines(&report)),
     }
     Ok(exit_code(&report))
 }

@@ -75,7 +75,7 @@ async fn collect(
     }
     let parts = [
         ("versions.txt", versions().map_err(|e| e.line())),
-        ("status.json", within(of_status(cx, &sources)).await),
+        ("status.json", within(Box::pin(of_status(cx, &sources))).await),
         ("plan.txt", within(Box::pin(plan::described(cx))).await),
     ];
     for (name, content) in parts {
