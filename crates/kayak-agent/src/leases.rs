@@ -164,6 +164,7 @@ mod tests {
             uid: uid.into(),
             pod: uid.into(),
             address: [127, 64, 0, 1].into(),
+            node: None,
             ready,
             because: None,
         };

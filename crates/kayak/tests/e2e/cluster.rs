@@ -5,6 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use kayak_core::node::Status;
 use rustix::process::Pid;
 
 use crate::space::Space;
@@ -44,9 +45,9 @@ impl Cluster {
     /// Removes what a killed run has left.
     pub fn remove_leftovers() {
         crate::inventory::remove_leftovers();
-        for name in
-            ["e2e", "e2e-assets", "e2e-cut", "e2e-left", "e2e-home", "e2e-own", "e2e-settings", "e2e-vip"]
-        {
+        let shared = ["e2e", "e2e-fleet", "e2e-gw"];
+        let alone = ["e2e-assets", "e2e-cut", "e2e-left", "e2e-home", "e2e-own", "e2e-settings", "e2e-vip"];
+        for name in shared.into_iter().chain(alone) {
             let output = kayak(&["--cluster", name, "down", "--yes"]).output().unwrap();
             assert!(output.status.success(), "{}", show(&output));
         }
@@ -94,9 +95,19 @@ impl Cluster {
         self.kubectl(&["apply", "-f", path.to_str().unwrap()]);
     }
 
-    /// Runs a command in the only node.
+    /// Runs a command in the first node, the only one as a rule.
     pub fn in_node(&self, arguments: &[&str]) -> String {
-        self.kayak(&[&["node", "shell", "controller-0", "--"], arguments].concat())
+        self.inside("controller-0", arguments)
+    }
+
+    /// Runs a command in a node.
+    pub fn inside(&self, node: &str, arguments: &[&str]) -> String {
+        self.kayak(&[&["node", "shell", node, "--"], arguments].concat())
+    }
+
+    /// What a node's agent sees.
+    pub fn agent(&self, node: &str) -> Status {
+        serde_json::from_str(&self.inside(node, &["kayak", "agent-status"])).unwrap()
     }
 
     /// Waits until a question to kubectl has the answer that is looked for.
@@ -125,37 +136,34 @@ impl Cluster {
         state().join(&self.name).join("assets")
     }
 
-    /// The first process of the node, as the machine counts: known by its control group.
-    pub fn init_process(&self) -> rustix::process::Pid {
-        let group = format!("kayak/{}/", self.name);
-        let entries = std::fs::read_dir("/proc").unwrap().flatten();
-        let init = entries.filter_map(|entry| {
-            let read = |name: &str| std::fs::read_to_string(entry.path().join(name)).ok();
-            let first =
-                read("cmdline")?.starts_with("/usr/bin/kayak\0init\0") && read("cgroup")?.contains(&group);
-            first.then(|| entry.file_name().to_str()?.parse().ok())?
-        });
-        init.min().and_then(rustix::process::Pid::from_raw).expect("the node runs")
+    /// The first process of a node, as the machine counts.
+    pub fn init_process(&self, node: &str) -> Pid {
+        let is_init = |process: &&Pid| {
+            let path = format!("/proc/{}/cmdline", process.as_raw_nonzero());
+            std::fs::read_to_string(path).is_ok_and(|command| command.starts_with("/usr/bin/kayak\0init\0"))
+        };
+        *self.processes(node).iter().find(is_init).expect("the node runs")
     }
 
-    /// All processes of a node, the first one first: known by their control group.
+    /// All processes of a node, in order: known by their control group.
     pub fn processes(&self, node: &str) -> Vec<Pid> {
         let group = format!("kayak/{}/{node}", self.name);
-        let is_own = |line: &str| line.ends_with(&group) || line.contains(&format!("{group}/"));
+        let is_of_it = |groups: &str| {
+            groups.lines().any(|line| line.ends_with(&group) || line.contains(&format!("{group}/")))
+        };
         let entries = std::fs::read_dir("/proc").unwrap().flatten();
         let own = entries.filter_map(|entry| {
             let groups = std::fs::read_to_string(entry.path().join("cgroup")).ok()?;
-            let process = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
-            groups.lines().any(is_own).then_some(process)
+            Pid::from_raw(entry.file_name().to_str()?.parse().ok()?).filter(|_| is_of_it(&groups))
         });
         let mut own: Vec<_> = own.collect();
         own.sort_by_key(|process| process.as_raw_nonzero());
         own
     }
 
-    /// Kills the node's first process, and all of the node with it.
-    pub fn lose_power(&self) {
-        let init = self.init_process();
+    /// Kills a node's first process, and all of the node with it.
+    pub fn lose_power(&self, node: &str) {
+        let init = self.init_process(node);
         rustix::process::kill_process(init, rustix::process::Signal::KILL).unwrap();
         eventually("the node's end", || match rustix::process::test_kill_process(init) {
             Err(_) => Ok(()),
@@ -171,24 +179,46 @@ impl Cluster {
     }
 }
 
-/// Brings the cluster up when the first scenario needs it.
-#[derive(Default)]
-pub struct Shared(Mutex<Option<Cluster>>);
+/// A cluster that several scenarios share: it is brought up when the first of them needs it.
+pub struct Shared<T> {
+    made: Mutex<Made<T>>,
+    make: fn() -> T,
+}
 
-impl Shared {
+enum Made<T> {
+    NotYet,
+    There(T),
+    /// Scenarios after the first one need not wait for the same failure again.
+    Failed,
+}
+
+impl<T: AsRef<Cluster>> Shared<T> {
+    /// One that is made so.
+    pub fn new(make: fn() -> T) -> Self {
+        Self { made: Mutex::new(Made::NotYet), make }
+    }
+
     /// Runs a scenario on the shared cluster.
-    pub fn with(&self, scenario: fn(&Cluster)) {
-        let mut cluster = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if cluster.is_none() {
-            *cluster = Some(crate::pivot_is_seamless::bring_up_watched());
+    pub fn with(&self, scenario: fn(&T)) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*made, Made::NotYet) {
+            *made = Made::Failed;
+            *made = Made::There((self.make)());
         }
-        scenario(cluster.as_ref().unwrap());
+        let Made::There(cluster) = &*made else { panic!("the cluster did not come up") };
+        scenario(cluster);
     }
 
     /// Removes the shared cluster.
     pub fn remove(&self) {
-        let cluster = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        cluster.unwrap_or_else(crate::pivot_is_seamless::bring_up_watched).kayak(&["down", "--yes"]);
+        self.with(|cluster| drop(cluster.as_ref().kayak(&["down", "--yes"])));
+        *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Made::NotYet;
+    }
+}
+
+impl AsRef<Self> for Cluster {
+    fn as_ref(&self) -> &Self {
+        self
     }
 }
 

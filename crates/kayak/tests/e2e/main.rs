@@ -1,5 +1,5 @@
-//! kayak on a real cluster: one file a scenario, named by behaviour. They share one cluster, which
-//! the first brings up and the last removes; see CONTRIBUTING.md for running one alone.
+//! kayak on real clusters: one file a scenario, named by behaviour. Most share one of two clusters, of one
+//! node and of six, which the first brings up and the last removes; see CONTRIBUTING.md for running one alone.
 //!
 //! Needs: root, the bundle (`make bundle`), busybox-static, iproute2, nftables, openvpn and /dev/net/tun.
 
@@ -13,6 +13,7 @@ mod client;
 mod cluster;
 mod control_plane_is_ordinary;
 mod cut_off;
+mod fleet;
 mod home_profile;
 mod image;
 mod inventory;
@@ -37,13 +38,18 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use cluster::Cluster;
+use cluster::{Cluster, Shared};
+use fleet::{Fleet, api_rolls_unnoticed, comes_up_and_grows, failures_are_survived, packets_reach_every_pod};
 use inventory::Inventory;
 
-/// A scenario on the shared cluster.
+/// A scenario by its name.
+type Named<T> = (&'static str, T);
+/// A scenario on the shared cluster of one node.
 type Scenario = fn(&Cluster);
+/// A scenario on the shared cluster of several.
+type FleetScenario = fn(&Fleet);
 
-const SHARED: &[(&str, Scenario)] = &[
+const SHARED: &[Named<Scenario>] = &[
     ("pivot_loses_no_request", pivot_is_seamless::pivot_loses_no_request),
     ("a_second_up_does_nothing", pivot_is_seamless::a_second_up_does_nothing),
     ("every_part_is_an_ordinary_object", control_plane_is_ordinary::every_part_is_an_ordinary_object),
@@ -89,8 +95,35 @@ const SHARED: &[(&str, Scenario)] = &[
     ("a_node_that_lost_power_comes_back", nodes_can_be_looked_into::a_node_that_lost_power_comes_back),
 ];
 
-/// Scenarios that bring up clusters of their own, after the shared one is gone.
-const ALONE: &[(&str, fn())] = &[
+/// Scenarios on three controllers and three workers, when the single node is gone.
+const FLEET: &[Named<FleetScenario>] = &[
+    ("up_ends_with_all_that_was_wished", comes_up_and_grows::up_ends_with_all_that_was_wished),
+    ("nodes_are_added_and_removed_by_number", comes_up_and_grows::nodes_are_added_and_removed_by_number),
+    ("packets_reach_every_pod", packets_reach_every_pod::packets_reach_every_pod),
+    ("api_server_rolls_and_nobody_notices", api_rolls_unnoticed::api_server_rolls_and_nobody_notices),
+    (
+        "an_api_server_that_does_not_become_ready_is_given_nobody",
+        api_rolls_unnoticed::an_api_server_that_does_not_become_ready_is_given_nobody,
+    ),
+    (
+        "units_of_a_worker_come_back_and_its_pods_run_on",
+        failures_are_survived::units_of_a_worker_come_back_and_its_pods_run_on,
+    ),
+    ("the_next_leader_takes_over", failures_are_survived::the_next_leader_takes_over),
+    ("a_member_that_stands_still_catches_up", failures_are_survived::a_member_that_stands_still_catches_up),
+    (
+        "a_controller_that_is_cut_off_writes_nothing_and_heals",
+        failures_are_survived::a_controller_that_is_cut_off_writes_nothing_and_heals,
+    ),
+    (
+        "a_controller_that_lost_power_is_missed_for_seconds",
+        failures_are_survived::a_controller_that_lost_power_is_missed_for_seconds,
+    ),
+    ("pods_of_two_lost_workers_run_elsewhere", failures_are_survived::pods_of_two_lost_workers_run_elsewhere),
+];
+
+/// Scenarios that bring up clusters of their own, after the shared ones are gone.
+const ALONE: &[Named<fn()>] = &[
     ("refusals_touch_nothing", refusals::refusals_touch_nothing),
     (
         "preflight_lists_everything_and_touches_nothing",
@@ -98,6 +131,7 @@ const ALONE: &[(&str, fn())] = &[
     ),
     ("root_of_a_user_namespace_is_not_the_machines", preflight::root_of_a_user_namespace),
     ("an_edited_rendering_starts_as_edited", assets_by_hand::an_edited_rendering_starts_as_edited),
+    ("packets_go_by_routes_with_host_gw", packets_reach_every_pod::packets_go_by_routes_with_host_gw),
     ("settings_take_effect", settings::settings_take_effect),
     ("a_gate_that_does_not_open_says_why", assets_by_hand::a_gate_that_does_not_open_says_why),
     ("the_bundle_travels_in_one_file", bundle_travels::the_bundle_travels_in_one_file),
@@ -125,30 +159,43 @@ fn main() -> ExitCode {
     // One cluster, and two cores: scenarios take turns.
     arguments.test_threads = Some(1);
     if arguments.list {
-        return libtest_mimic::run(&arguments, trials(&Arc::default(), &Inventory::default())).exit_code();
+        return libtest_mimic::run(&arguments, trials(&Inventory::default())).exit_code();
     }
     Cluster::remove_leftovers();
     let before = Inventory::take();
-    let shared = Arc::new(cluster::Shared::default());
-    let conclusion = libtest_mimic::run(&arguments, trials(&shared, &before));
+    let conclusion = libtest_mimic::run(&arguments, trials(&before));
     Cluster::remove_leftovers();
     conclusion.exit_code()
 }
 
-fn trials(shared: &Arc<cluster::Shared>, before: &Inventory) -> Vec<Trial> {
-    let on_shared = SHARED.iter().map(|&(name, scenario)| {
-        let shared = Arc::clone(shared);
+fn trials(before: &Inventory) -> Vec<Trial> {
+    let on_one = on(SHARED, pivot_is_seamless::bring_up_watched, "down_leaves_nothing_behind", before);
+    let on_several = on(FLEET, fleet::bring_up, "down_of_several_nodes_leaves_nothing_behind", before);
+    let alone = ALONE.iter().map(|&(name, scenario)| Trial::test(name, move || reporting(scenario)));
+    on_one.into_iter().chain(on_several).chain(alone).collect()
+}
+
+/// Scenarios that share a cluster, and the one that removes it.
+fn on<T: AsRef<Cluster> + Send + 'static>(
+    scenarios: &[Named<fn(&T)>],
+    make: fn() -> T,
+    down: &'static str,
+    before: &Inventory,
+) -> Vec<Trial> {
+    let shared = Arc::new(Shared::new(make));
+    let trial = |&(name, scenario)| {
+        let shared = Arc::clone(&shared);
         Trial::test(name, move || reporting(|| shared.with(scenario)))
-    });
-    let (shared, before) = (Arc::clone(shared), before.clone());
-    let down = Trial::test("down_leaves_nothing_behind", move || {
+    };
+    let mut trials: Vec<_> = scenarios.iter().map(trial).collect();
+    let before = before.clone();
+    trials.push(Trial::test(down, move || {
         reporting(|| {
             shared.remove();
             before.assert_unchanged();
         })
-    });
-    let alone = ALONE.iter().map(|&(name, scenario)| Trial::test(name, move || reporting(scenario)));
-    on_shared.chain([down]).chain(alone).collect()
+    }));
+    trials
 }
 
 /// Turns a panic into a failure with its message, so that the scenarios after it still run.

@@ -24,9 +24,14 @@ pub fn logs_and_pods_without_an_api(cluster: &Cluster) {
     cluster.wait_for(&["get", "--raw", "/readyz"], |answer| answer == "ok");
 }
 
-/// The oldest process of the node whose command line begins so; empty if there is none.
+/// The oldest process of the first node whose command line begins so; empty if there is none.
 pub fn process(cluster: &Cluster, command: &str) -> String {
-    let list = cluster.in_node(&["ps", "-o", "pid,args"]);
+    process_on(cluster, "controller-0", command)
+}
+
+/// The same on another node.
+pub fn process_on(cluster: &Cluster, node: &str, command: &str) -> String {
+    let list = cluster.inside(node, &["ps", "-o", "pid,args"]);
     let found = list.lines().find_map(|line| {
         let (pid, args) = line.trim().split_once(' ')?;
         args.starts_with(command).then(|| pid.to_owned())
@@ -67,7 +72,7 @@ pub fn images_of_the_bundle_are_pinned(cluster: &Cluster) {
 /// The whole node loses power; `kayak up` starts it from its disk and pivots again.
 pub fn a_node_that_lost_power_comes_back(cluster: &Cluster) {
     cluster.kubectl(&["create", "configmap", "before-the-cut", "--from-literal=kept=yes"]);
-    cluster.lose_power();
+    cluster.lose_power("controller-0");
     crate::when_unwell::status_and_support_without_a_node(cluster);
     cluster.up(&[]);
     let kept = cluster.kubectl(&["get", "configmap", "before-the-cut", "-o", "jsonpath={.data.kept}"]);

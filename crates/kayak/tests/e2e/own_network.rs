@@ -81,7 +81,7 @@ pub fn only_the_named_interface_leads_to_it() {
     home.nobody_else_is_answered();
     home.an_audit_finds_what_listens_everywhere();
 
-    home.cluster.lose_power();
+    home.cluster.lose_power("controller-0");
     home.cluster.up(&[]);
     home.is_reached_through_the_tunnel();
     home.nobody_else_is_answered();

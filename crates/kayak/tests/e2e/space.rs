@@ -1,11 +1,13 @@
 //! Networks of the tests' own. Each lives as long as a process that holds it, which ends with the test
 //! however that ends: nothing leaves them, and nothing is left of them.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::Read as _;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -55,11 +57,30 @@ impl Space {
 
     /// Does something in it.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let network = File::open(self.path()).unwrap();
+        Network::of(self.0.0.id()).run(work)
+    }
+}
+
+/// A network that others live in. It lives as long as this does, also when all of them are dead.
+#[derive(Clone)]
+pub struct Network(Arc<File>);
+
+impl Network {
+    /// That of a process.
+    pub fn of(pid: impl Display) -> Self {
+        Self(Arc::new(File::open(format!("/proc/{pid}/ns/net")).unwrap()))
+    }
+
+    /// Takes this thread there, and no other.
+    pub fn enter(&self) {
+        move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+    }
+
+    /// Does something in it. Sockets that are made there stay there.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
-            let worker = scope.spawn(move || {
-                // Only this thread goes there.
-                move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            let worker = scope.spawn(|| {
+                self.enter();
                 work()
             });
             worker.join().unwrap()
