@@ -178,6 +178,7 @@ fn the_lint_finds_each_broken_rule_of_fleets() {
 
 /// Five hundred workers are planned in a second, and the time grows with their number and no faster.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "what is tested is the time it takes")]
 fn a_large_fleet_is_planned_in_time() {
     let took = |workers: u32| {
         let yaml = format!("controllers: 5\nworkers: {workers}\nnetwork: {{ nodes: 10.252.0.0/20 }}");

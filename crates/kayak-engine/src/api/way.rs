@@ -50,15 +50,14 @@ mod tests {
     use super::*;
 
     fn kubeconfig(servers: &[(&str, u16)]) -> Kubeconfig {
-        let mut text = String::from("current-context: a\nusers: []\n");
-        text += "clusters:\n";
-        for (name, port) in servers {
-            text += &format!("- {{ name: {name}, cluster: {{ server: \"https://127.0.0.1:{port}\" }} }}\n");
-        }
-        text += "contexts:\n";
-        for (name, _) in servers {
-            text += &format!("- {{ name: {name}, context: {{ cluster: {name}, user: u }} }}\n");
-        }
+        let items =
+            |item: &dyn Fn(&(&str, u16)) -> String| servers.iter().map(item).collect::<Vec<_>>().concat();
+        let clusters = items(&|(name, port)| {
+            format!("- {{ name: {name}, cluster: {{ server: \"https://127.0.0.1:{port}\" }} }}\n")
+        });
+        let contexts =
+            items(&|(name, _)| format!("- {{ name: {name}, context: {{ cluster: {name}, user: u }} }}\n"));
+        let text = format!("current-context: a\nusers: []\nclusters:\n{clusters}contexts:\n{contexts}");
         Kubeconfig::from_yaml(&text).unwrap()
     }
 

@@ -171,6 +171,17 @@ impl Cluster {
         });
     }
 
+    /// Does something; if it panics, leaves a `kayak support` of the cluster as it is then.
+    pub fn keeping_evidence<T>(&self, act: impl FnOnce() -> T) -> T {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)).unwrap_or_else(|panic| {
+            let file = scratch().join(format!("{}-failed.tar.zst", self.name));
+            // What became of it does not matter beside the failure itself.
+            let _ = self.command(&["support", "-o", file.to_str().unwrap()]).output();
+            eprintln!("what there was is in {}", file.display());
+            std::panic::resume_unwind(panic)
+        })
+    }
+
     /// The address that clients use.
     pub fn api(&self) -> String {
         let server =
@@ -206,7 +217,7 @@ impl<T: AsRef<Cluster>> Shared<T> {
             *made = Made::There((self.make)());
         }
         let Made::There(cluster) = &*made else { panic!("the cluster did not come up") };
-        scenario(cluster);
+        cluster.as_ref().keeping_evidence(|| scenario(cluster));
     }
 
     /// Removes the shared cluster.

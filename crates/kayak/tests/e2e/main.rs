@@ -171,6 +171,8 @@ fn main() -> ExitCode {
 fn trials(before: &Inventory) -> Vec<Trial> {
     let on_one = on(SHARED, pivot_is_seamless::bring_up_watched, "down_leaves_nothing_behind", before);
     let on_several = on(FLEET, fleet::bring_up, "down_of_several_nodes_leaves_nothing_behind", before);
+    // `[fleet]` filters them.
+    let on_several = on_several.into_iter().map(|trial| trial.with_kind("fleet"));
     let alone = ALONE.iter().map(|&(name, scenario)| Trial::test(name, move || reporting(scenario)));
     on_one.into_iter().chain(on_several).chain(alone).collect()
 }

@@ -44,7 +44,7 @@ impl AsRef<Cluster> for Fleet {
 pub fn bring_up() -> Fleet {
     let cluster = Cluster::new("e2e-fleet", 50, SETTINGS);
     let start = Instant::now();
-    let said = cluster.up(&[]);
+    let said = cluster.keeping_evidence(|| cluster.up(&[]));
     let took = start.elapsed();
     eprintln!("3 controllers and 3 workers: up after {took:.1?}");
     place_boxes(&cluster, &nodes());
