@@ -67,7 +67,7 @@ impl Clients {
     }
 
     /// Ends them all; panics if any of them noticed anything.
-    fn stop(self, cluster: &Cluster, namespace: &str, when: &str) {
+    fn stop(mut self, cluster: &Cluster, namespace: &str, when: &str) {
         for (what, numbers) in self.streams {
             let so_far = numbers.last();
             match numbers.still(what) {
@@ -79,6 +79,7 @@ impl Clients {
                 }
             }
         }
+        self.writer.pause();
         let client = Client::new(&cluster.assets());
         let told = self.events.stop(&client, &api_addresses(cluster)[0], namespace);
         let written = self.writer.stop(cluster);

@@ -59,7 +59,7 @@ fn controllers_run_the_control_plane(cluster: &Cluster) {
 pub fn names_found_on(cluster: &Cluster, nodes: &[&str]) -> Vec<String> {
     let names = nodes.iter().map(|node| format!("box-{node}")).collect::<Vec<_>>().join(" ");
     let script = format!(
-        "for n in {names}; do wget -q -T 5 -O - http://$n.default.svc.cluster.local/ | cat || true; echo $n; done"
+        "for n in {names}; do timeout 5 wget -q -O - http://$n.default.svc.cluster.local/ || echo not $n; done"
     );
     let mut missed = Vec::new();
     for node in nodes {

@@ -63,6 +63,8 @@ pub fn a_controller_that_lost_power_is_missed_for_seconds(fleet: &Fleet) {
         cluster.lose_power(lost);
         let new = another_leader(cluster, others(lost)[0], old);
         eprintln!("{lost}, etcd's leader, is gone; the leader is {new:x} instead of {old:x}");
+        // Clients go on without it for a while.
+        std::thread::sleep(WRITES_RESUME.saturating_sub(at.elapsed()));
         at
     });
     let seen = readers.map(|(node, watch)| (node, watch.stop()));

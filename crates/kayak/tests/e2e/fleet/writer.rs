@@ -42,9 +42,17 @@ impl Writer {
         Self { namespace: namespace.into(), stop, thread }
     }
 
-    /// Stops writing; panics unless the cluster has all that was acknowledged. Takes all of it away.
-    pub fn stop(self, cluster: &Cluster) -> Written {
+    /// Writes no more.
+    pub fn pause(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        while !self.thread.is_finished() {
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Stops writing; panics unless the cluster has all that was acknowledged. Takes all of it away.
+    pub fn stop(mut self, cluster: &Cluster) -> Written {
+        self.pause();
         let written = self.thread.join().unwrap();
         let list = ["-n", &self.namespace, "get", "configmaps", "-o", "jsonpath={.items[*].metadata.name}"];
         let there = cluster.kubectl(&list);
