@@ -12,7 +12,7 @@ use kayak_core::assets::Assets;
 use kayak_core::object::{Object, ObjectId};
 use kayak_core::plan::{
     ApiSeen, AssetsSeen, Check, ContainerState, Fact, Named, NodeSeen, Note, ObjectSeen, Observed, Phase,
-    PhaseId, Plan, Step, Wish, lint, plan, temporary_mirrors,
+    PhaseId, Plan, Step, Wish, lint, node_id, plan, temporary_mirrors,
 };
 
 /// A cluster, its objects, and what is seen of it.
@@ -150,8 +150,17 @@ fn what_is_no_longer_wished_goes_when_it_is_named() {
     fleet.named.remove = ["node/worker-1".to_owned(), "node/controller-1".to_owned()].into();
     assert_eq!(fleet.named.misnamed(&fleet.objects, &fleet.seen), None);
     let gone = |name: &str| Step::RemoveNode(name.into());
-    let steps = vec![Step::RemoveMember("controller-1".into()), gone("controller-1"), gone("worker-1")];
-    assert_eq!(fleet.plan().phases, [Phase { id: PhaseId::Remove, steps, gate: Vec::new() }]);
+    let ids = ["controller-1", "worker-1"].map(node_id);
+    let steps = vec![
+        Step::RemoveMember("controller-1".into()),
+        gone("controller-1"),
+        gone("worker-1"),
+        Step::Delete(ids.to_vec()),
+    ];
+    let gate = ids.map(Check::Absent).to_vec();
+    let plan = fleet.plan();
+    assert_eq!(plan.phases[0], Phase { id: PhaseId::Remove, steps, gate });
+    assert_eq!(plan.phases[1].id, PhaseId::Verify, "what runs on every node is waited for");
 }
 
 /// Each of these breaks a rule of fleets, and exactly that is found.

@@ -195,8 +195,8 @@ impl<'a> Quorum<'a> {
 
 /// Those of the objects that are not known to be surplus.
 fn wished(objects: &[ObjectId], seen: &Observed) -> Vec<Note> {
-    let surplus = |id: &ObjectId| matches!(&seen.api, Fact::Known(api) if api.surplus.contains(id));
-    let wished = objects.iter().filter(|id| !surplus(id));
+    let surplus = seen.surplus();
+    let wished = objects.iter().filter(|id| !surplus.contains(id));
     wished.map(|id| Note::DeletesWished { object: id.to_string() }).collect()
 }
 

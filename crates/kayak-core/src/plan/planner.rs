@@ -17,19 +17,25 @@ pub fn plan(wish: &Wish<'_>, seen: &Observed) -> Plan {
     let temporary = needs_temporary(wish, seen);
     let newcomers = newcomers(wish, seen, &core);
     let inject = inject(wish, seen, &newcomers);
-    let holding = still_holding(wish, seen, &inject);
+    let (join, remove) = (join(wish.cluster, seen, &core), remove(wish, seen));
+    let mut holding = still_holding(wish, seen, &inject);
+    // What runs on every node is rolled out anew where nodes come or go.
+    let moves = |step: &Step| matches!(step, Step::StartNode(_) | Step::RemoveNode(_));
+    if join.steps.iter().chain(&remove.steps).any(moves) {
+        holding.retain(|check| !matches!(check, Check::RolledOut(_)));
+    }
     let mut phases = vec![
         assets(seen),
         nodes(wish.cluster, seen, &core),
         temporary_plane(&core, temporary),
         inject,
-        join(wish.cluster, seen, &core),
+        join,
         self_hosted(wish, &core, &newcomers),
         roles(&newcomers),
         pivot(seen, &core, temporary),
     ];
     phases.extend(later_restarts(wish.cluster, seen).map(restart));
-    phases.extend([remove(wish, seen), verify(wish)]);
+    phases.extend([remove, verify(wish)]);
     Plan { phases: phases.into_iter().filter_map(|phase| to_do(phase, &holding)).collect() }
 }
 
@@ -284,13 +290,13 @@ fn verify(wish: &Wish<'_>) -> Phase {
 /// What was named goes: a controller's vote first, then the node, then what the API shows of it.
 fn remove(wish: &Wish<'_>, seen: &Observed) -> Phase {
     let named = |id: &&ObjectId| wish.named.remove.iter().any(|name| id.is_called(name));
+    let surplus = seen.surplus();
     let objects: Vec<_> = match &seen.api {
-        Fact::Unknown(_) => Vec::new(),
-        Fact::Known(api) => api.surplus.iter().filter(named).cloned().collect(),
+        Fact::Unknown(_) => return Phase { id: PhaseId::Remove, steps: Vec::new(), gate: Vec::new() },
+        Fact::Known(_) => surplus.iter().filter(named).cloned().collect(),
     };
     let mut steps = Vec::new();
-    let is_named = |node: &str| wish.named.remove.iter().any(|name| node_id(node).is_called(name));
-    for (node, &member) in seen.surplus_nodes.iter().filter(|(node, _)| is_named(node)) {
+    for (node, &member) in seen.surplus_nodes.iter().filter(|(node, _)| objects.contains(&node_id(node))) {
         steps.extend(member.then(|| Step::RemoveMember(node.clone())));
         steps.push(Step::RemoveNode(node.clone()));
     }
