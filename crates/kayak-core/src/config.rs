@@ -98,9 +98,7 @@ pub struct Network {
     /// The services' virtual addresses.
     #[schemars(with = "String", regex(pattern = IPV4_RANGE))]
     pub services: Ipv4Net,
-    /// Who carries pods' packets between nodes.
-    pub provider: NetworkProvider,
-    /// How flannel does it.
+    /// How flannel carries pods' packets between nodes.
     pub backend: NetworkBackend,
     /// The DNS domain of services.
     pub domain: String,
@@ -118,17 +116,6 @@ pub enum NetworkMode {
     Bridge,
     /// The node is on the machine's own network, and is reached by one interface's address.
     Host,
-}
-
-/// Who carries pods' packets between nodes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum NetworkProvider {
-    /// flannel, with the CNI plugins of the node image.
-    #[default]
-    Flannel,
-    /// The owner's own: nodes are not Ready until it is installed.
-    None,
 }
 
 /// How flannel carries pods' packets between nodes.
@@ -209,7 +196,6 @@ impl Default for Network {
             nodes: net([10, 254, 0, 0], 24),
             pods: net([10, 244, 0, 0], 16),
             services: net([10, 96, 0, 0], 16),
-            provider: NetworkProvider::default(),
             backend: NetworkBackend::default(),
             domain: "cluster.local".into(),
             nameservers: None,
