@@ -86,11 +86,11 @@ pub fn workload(component: &Component) -> Option<Object> {
         Workload::NodeDaemonSet => ("DaemonSet", json!({ "updateStrategy": in_place })),
         Workload::ControllerDeployment(replicas) => {
             spec["nodeSelector"] = json!({ CONTROLLER_LABEL: "" });
-            spec["affinity"] = apart(component);
+            spec["topologySpreadConstraints"] = apart(component, replicas);
             ("Deployment", json!({ "strategy": surge, "replicas": replicas }))
         }
         Workload::Deployment(replicas) => {
-            spec["affinity"] = apart(component);
+            spec["topologySpreadConstraints"] = apart(component, replicas);
             ("Deployment", json!({ "strategy": surge, "replicas": replicas }))
         }
         Workload::StaticPod => return None,
@@ -111,17 +111,17 @@ pub fn workload(component: &Component) -> Option<Object> {
 }
 
 /// One a node, by a rule and not by preference: while other nodes are still joining all of them would be
-/// started on the first one, and end with it. What a rollout adds does not count those that it replaces.
-fn apart(component: &Component) -> Value {
-    json!({
-        "podAntiAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": [{
-                "topologyKey": "kubernetes.io/hostname",
-                "labelSelector": { "matchLabels": { "app.kubernetes.io/name": component.name } },
-                "matchLabelKeys": ["pod-template-hash"],
-            }],
-        },
-    })
+/// started on the first one, and end with it. `minDomains` makes them wait for those, and what a rollout adds
+/// does not count those that it replaces.
+fn apart(component: &Component, nodes: u32) -> Value {
+    json!([{
+        "maxSkew": 1,
+        "minDomains": nodes,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": { "matchLabels": { "app.kubernetes.io/name": component.name } },
+        "matchLabelKeys": ["pod-template-hash"],
+    }])
 }
 
 /// Renders the component's Secret, if it has secret files.

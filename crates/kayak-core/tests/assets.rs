@@ -179,12 +179,12 @@ fn differs_as_allowed(temporary: &Component, component: &Component) {
     let allowed = [
         "/containers/0/args",
         "/containers/0/livenessProbe",
-        "/affinity",
         "/automountServiceAccountToken",
         "/containers/0/resources",
         "/containers/0/startupProbe",
         "/nodeSelector",
         "/terminationGracePeriodSeconds",
+        "/topologySpreadConstraints",
         "/volumes/1/hostPath",
         "/volumes/1/secret",
     ];
