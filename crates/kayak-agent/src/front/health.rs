@@ -66,6 +66,8 @@ pub(super) enum Answer {
     NotReady(String),
     /// Another status, and not because it is leaving: its etcd is gone, say.
     Failing(String),
+    /// It listens no more: it has ended, and its connections with it, or it finishes what it has begun.
+    Refused(String),
     /// No answer.
     None(String),
 }
@@ -121,7 +123,7 @@ impl Health {
                 let established = Established::Kept;
                 return Verdict { because: None, established, pause: steady, patience };
             }
-            Answer::NotReady(because) => (Some(because), false, false),
+            Answer::NotReady(because) | Answer::Refused(because) => (Some(because), false, false),
             Answer::Failing(because) => (Some(because), false, true),
             Answer::None(because) => (Some(because), true, false),
         };
@@ -175,6 +177,7 @@ mod tests {
                 (0, 10, Answer::Ready, (true, Kept, 500)),
                 (510, 520, leaving(), (false, Kept, 100)),
                 (9000, 9010, leaving(), (false, Kept, 100)),
+                (9020, 9030, Answer::Refused("refused".into()), (false, Kept, 100)),
                 (9110, 10110, none(), (false, Kept, 100)),
                 (10210, 11000, leaving(), (false, Kept, 100)),
                 (11100, 12100, none(), (false, Kept, 100)),

@@ -137,7 +137,7 @@ impl Prober {
             // There is no next one yet; but this one lives, and so do its connections.
             (_, Some(leaving)) => leaving,
             (Ok(Ok(asked)), None) => asked,
-            (Ok(Err(error)), None) => return Answer::None(chain(&error)),
+            (Ok(Err(error)), None) => return no_answer(&error),
             (Err(_), None) => return Answer::None(silence(patience)),
         };
         *kept = Some(connection);
@@ -178,6 +178,17 @@ impl Prober {
             not_ready(&format!("it answers {status} to `{}`", self.path), &String::from_utf8_lossy(&body))
         };
         Ok((answer, kept))
+    }
+}
+
+/// An API server that leaves listens no more, and goes on for as long as a minute for those who are still reading
+/// a log (`http.Server.Shutdown`): it is not silent.
+fn no_answer(error: &ProbeError) -> Answer {
+    match error {
+        ProbeError::Connect(refused) if refused.kind() == std::io::ErrorKind::ConnectionRefused => {
+            Answer::Refused(chain(error))
+        }
+        error => Answer::None(chain(error)),
     }
 }
 

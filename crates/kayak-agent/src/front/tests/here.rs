@@ -107,7 +107,12 @@ async fn one_that_leaves_keeps_its_connections_and_gets_no_new_ones() {
     new.answers(200);
     old.answers(LEAVING);
     world.ready(&["new"]).await;
-    sleep(Duration::from_secs(3)).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.connect().await.0, "new");
+    assert!(echoes(&mut established).await);
+    // An API server does so as soon as it has said for a while that it leaves.
+    old.finishes();
+    sleep(Duration::from_secs(4)).await;
     assert_eq!(world.connect().await.0, "new");
     assert!(echoes(&mut established).await);
     world.running(&[&new]);

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -21,6 +22,8 @@ const COMPONENT: &str = "kube-apiserver";
 const NAME: &str = "api.test";
 /// The answer of an instance that gives none.
 const SILENT: u16 = 0;
+/// The answer of an instance that only finishes what it has begun: none, and it hangs up.
+const FINISHING: u16 = 1;
 /// The answer of an instance that is leaving, though an API server says 500 to that too.
 const LEAVING: u16 = 503;
 
@@ -29,6 +32,7 @@ struct Process {
     uid: String,
     address: SocketAddr,
     answer: Arc<AtomicU16>,
+    deaf: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -39,9 +43,16 @@ impl Process {
         let listener = TcpListener::bind(address).await.unwrap();
         let answer = Arc::new(AtomicU16::new(answer));
         let (name, told) = (uid.to_owned(), Arc::clone(&answer));
+        let deaf = Arc::new(Notify::new());
+        let listens_no_more = Arc::clone(&deaf);
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    () = listens_no_more.notified() => break,
+                };
+                let Ok((stream, _)) = accepted else { break };
                 let (tls, name, told) = (tls.clone(), name.clone(), Arc::clone(&told));
                 connections.spawn(async move {
                     let mut first = [0];
@@ -53,9 +64,17 @@ impl Process {
                     }
                 });
             }
+            drop(listener);
+            while connections.join_next().await.is_some() {}
         });
         let uid = uid.to_owned();
-        Self { uid, address, answer, task }
+        Self { uid, address, answer, deaf, task }
+    }
+
+    /// Closes the connections of those who ask, listens no more, and goes on for all others.
+    fn finishes(&self) {
+        self.answers(FINISHING);
+        self.deaf.notify_one();
     }
 
     fn answers(&self, status: u16) {
@@ -85,6 +104,9 @@ async fn answer_probes(stream: TcpStream, tls: TlsAcceptor, told: Arc<AtomicU16>
         let status = told.load(Ordering::SeqCst);
         if status == SILENT {
             std::future::pending::<()>().await;
+        }
+        if status == FINISHING {
+            return;
         }
         // As an API server does that leaves, and one that has lost its etcd.
         let check = if status == LEAVING { "[-]shutdown" } else { "[-]etcd bad" };
