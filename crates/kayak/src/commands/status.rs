@@ -39,6 +39,15 @@ pub fn run(cx: &Context, args: &StatusArgs) -> Result<ExitCode, CommandError> {
     })
 }
 
+/// etcd's members of a cluster, as lines of the same report.
+pub fn members(cx: &Context, cluster: &str) -> Result<Vec<String>, CommandError> {
+    let assets = asset_dir::read(&cx.dirs.assets(cluster))?;
+    block_on(async {
+        let cluster = ClusterHandle::new(assets, cx.driver()?).await?;
+        Ok(text::etcd(&status::report(&cluster).await?.etcd))
+    })
+}
+
 async fn once(cx: &Context, cluster: &ClusterHandle) -> Result<ExitCode, CommandError> {
     let report = status::report(cluster).await?;
     match cx.output {

@@ -10,7 +10,7 @@ use kayak_engine::execute::Executor;
 use kayak_engine::inventory::Inventory;
 
 use super::plan::{Decision, PlanFile, decide};
-use super::{kubectl, preflight};
+use super::{kubectl, preflight, status};
 use crate::context::{Context, block_on};
 use crate::error::CommandError;
 use crate::lock::Lock;
@@ -224,15 +224,16 @@ fn list_surplus(seen: &Observed, named: &Named) {
 /// What there is now, and what to try next.
 fn summary(cx: &Context, name: &str, start: Instant) -> Result<(), CommandError> {
     report::note("");
-    for arguments in [
-        vec!["get", "nodes", "-o", "wide"],
-        vec!["-n", "kube-system", "get", "daemonsets,deployments"],
-        vec!["get", "componentstatuses"],
-    ] {
-        let output = kubectl::output(cx, name, &arguments)?;
-        report::data(&output);
+    let show = |arguments: &[&str]| -> Result<(), CommandError> {
+        report::data(&kubectl::output(cx, name, arguments)?);
         report::data("");
-    }
+        Ok(())
+    };
+    show(&["-n", "kube-system", "get", "daemonsets,deployments"])?;
+    show(&["get", "componentstatuses"])?;
+    report::data(&status::members(cx, name)?.join("\n"));
+    report::data("");
+    show(&["get", "nodes", "-o", "wide"])?;
     let kayak = std::env::args().next().unwrap_or_else(|| "kayak".into());
     report::note(&format!("cluster `{name}` is up ({:.1} s). Try:", start.elapsed().as_secs_f64()));
     for command in [

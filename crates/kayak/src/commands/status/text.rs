@@ -72,7 +72,7 @@ fn nodes(nodes: &[NodeReport]) -> Vec<String> {
     table_lines(&table)
 }
 
-fn etcd(etcd: &EtcdReport) -> Vec<String> {
+pub fn etcd(etcd: &EtcdReport) -> Vec<String> {
     let mut table = vec![row(&["ETCD", "ID", "ROLE", "HEALTHY", "RAFT INDEX", "BEHIND", "SIZE", ""])];
     table.extend(etcd.members.iter().map(|member| {
         row(&[

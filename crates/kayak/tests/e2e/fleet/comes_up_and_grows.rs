@@ -18,7 +18,11 @@ pub fn up_ends_with_all_that_was_wished(fleet: &Fleet) {
         let ready = said.lines().any(|line| line.starts_with(node) && line.contains(" Ready "));
         assert!(ready, "{node} is Ready: {said}");
     }
-    assert!(said.contains("etcd"), "its members are told: {said}");
+    for node in CONTROLLERS {
+        let votes = |line: &str| line.contains(" leader ") || line.contains(" follower ");
+        let told = said.lines().any(|line| line.starts_with(node) && votes(line));
+        assert!(told, "{node} is a member of etcd: {said}");
+    }
     three_voters(cluster);
     controllers_run_the_control_plane(cluster);
     assert_eq!(names_found_on(cluster, &nodes()), Vec::<String>::new());
