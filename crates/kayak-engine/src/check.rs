@@ -137,17 +137,20 @@ fn status<'a>(
     cluster.agent(node).map(move |told| told.map_or_else(Verdict::NotYet, |status| judge(&status)))
 }
 
-/// Judges whether an instance answers on any controller: the newest word of each counts.
+/// Judges whether an instance answers on any controller: the newest word of each counts, and it does not
+/// before all of them were heard.
 fn anywhere<'a>(cluster: &'a ClusterHandle, component: &'a str) -> impl Stream<Item = Verdict> + Send + 'a {
     let controllers = cluster.assets.cluster.controllers().enumerate();
     let judge = move |status: &Status| self_hosted(status, component);
     let streams =
         controllers.map(|(i, node)| status(cluster, &node.name, judge).map(move |v| (i, v)).boxed());
-    let mut newest = BTreeMap::new();
-    futures::stream::select_all(streams).map(move |(controller, verdict)| {
+    let (mut newest, all) = (BTreeMap::new(), cluster.assets.cluster.controllers().count());
+    let heard = futures::stream::select_all(streams).map(move |(controller, verdict)| {
         newest.insert(controller, verdict.clone());
-        if newest.values().any(|verdict| *verdict == Verdict::Holds) { Verdict::Holds } else { verdict }
-    })
+        let answers = newest.values().any(|verdict| *verdict == Verdict::Holds);
+        if answers { Some(Verdict::Holds) } else { (newest.len() == all).then_some(verdict) }
+    });
+    heard.filter_map(std::future::ready)
 }
 
 pub(crate) fn units_ready(status: &Status) -> Verdict {
