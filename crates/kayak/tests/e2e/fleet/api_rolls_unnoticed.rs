@@ -12,6 +12,8 @@ use crate::cluster::{Cluster, eventually};
 use crate::pivot_is_seamless::assert_unnoticed;
 use crate::space::Network;
 
+/// How long an API server that leaves goes on with what it has begun.
+const GRACE: Duration = Duration::from_mins(1);
 const DAEMONSET: &str = "daemonset/kube-apiserver";
 
 /// A pod that counts.
@@ -70,9 +72,10 @@ impl Clients {
             let so_far = numbers.last();
             match numbers.still(what) {
                 None => eprintln!("{what}: {so_far} lines, and goes on"),
-                // An API server that leaves takes such streams with it (ARCHITECTURE, left to later issues).
                 Some(ended) => {
-                    eprintln!("{what}: {so_far} lines, ended after {:.1?}", ended - self.since);
+                    let lived = ended - self.since;
+                    eprintln!("{what}: {so_far} lines, ended after {lived:.1?}");
+                    assert!(lived >= GRACE, "{what} was cut off after {lived:?}");
                 }
             }
         }
