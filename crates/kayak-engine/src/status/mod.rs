@@ -120,7 +120,8 @@ mod tests {
     fn what_moves_all_the_time_is_no_news() {
         let cluster = cluster(1, 0);
         let report = |raft_index: u64, healthy: bool| {
-            let member = kayak_core::node::MemberStatus { raft_index, healthy, ..Default::default() };
+            let id = "8e9e05c52164694d".to_owned();
+            let member = kayak_core::node::MemberStatus { id, raft_index, healthy, ..Default::default() };
             let status = Status { etcd: Some(member), ..Status::default() };
             let answers = ask::tests::answers(&[("controller-0", status)]);
             Report::of(&cluster, &[], &answers, OffsetDateTime::UNIX_EPOCH)

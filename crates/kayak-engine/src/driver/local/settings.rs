@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use kayak_core::chain::chain;
 use rustix::fs::FlockOperation;
 
 use super::disk;
@@ -118,11 +119,13 @@ impl Settings {
             Wish::Exactly(value) => self.set(name, value.as_bytes()),
             Wish::AtLeast(least) => {
                 let now = disk::read(&self.root.join(name))?.and_then(|now| text(&now).parse::<u64>().ok());
-                if now.is_some_and(|now| now < least) {
-                    self.set(name, least.to_string().as_bytes())
-                } else {
-                    Ok(())
+                // A machine that does not let it be raised has room for some nodes.
+                if now.is_some_and(|now| now < least)
+                    && let Err(error) = self.set(name, least.to_string().as_bytes())
+                {
+                    tracing::warn!("`{name}` stays as it is: {}", chain(&error));
                 }
+                Ok(())
             }
         })
     }
