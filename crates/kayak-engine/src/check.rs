@@ -172,10 +172,10 @@ pub(crate) fn units_ready(status: &Status) -> Verdict {
 
 pub(crate) fn self_hosted(status: &Status, component: &str) -> Verdict {
     let instances = status.fronts.get(component).map(Vec::as_slice).unwrap_or_default();
-    // What stands behind other nodes' fronts is those nodes' to tell.
-    let here = |instance: &&InstanceStatus| instance.node.is_none();
-    let own = instances.iter().filter(here).find(|instance| !instance.pod.starts_with(TEMPORARY));
-    match own {
+    let is_own = |instance: &&InstanceStatus| instance.node.is_none() && !instance.pod.starts_with(TEMPORARY);
+    // One that is being replaced may still be there beside the one that answers.
+    let own: Vec<_> = instances.iter().filter(is_own).collect();
+    match own.iter().find(|instance| instance.ready).or(own.first()) {
         Some(instance) if instance.ready => Verdict::Holds,
         Some(instance) => Verdict::NotYet(format!("{} runs but does not answer yet", instance.pod)),
         None => Verdict::NotYet("none runs yet".into()),

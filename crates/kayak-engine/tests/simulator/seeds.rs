@@ -3,6 +3,7 @@
 use std::env;
 
 use fastrand::Rng;
+use kayak_core::host::MANIFEST_DIR;
 use kayak_core::object::ObjectId;
 use kayak_core::plan::Named;
 use kayak_engine::asset_dir;
@@ -158,12 +159,13 @@ impl Story {
         }
     }
 
-    /// Some file of the node is gone.
+    /// Some file of the node is gone; not a manifest, since with etcd's the API goes away, too.
     fn lose_a_file(&mut self) {
         let rng = &mut self.rng;
         let lost = self.machine.sim.change(|world| {
             let files = &mut world.node.as_mut()?.files;
-            let path = files.keys().nth(rng.usize(0..files.len().max(1)))?.clone();
+            let all: Vec<_> = files.keys().filter(|path| !path.starts_with(MANIFEST_DIR)).cloned().collect();
+            let path = all.get(rng.usize(0..all.len().max(1)))?.clone();
             files.remove(&path).map(|_| path)
         });
         self.machine.cuts.extend(lost.map(|path| format!("the node loses {path}")));
