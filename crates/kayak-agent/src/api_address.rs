@@ -81,32 +81,15 @@ fn put(wanted: &ApiAddress) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
-    use std::process::Command;
 
     use super::*;
-    use crate::testing::node_config;
-
-    /// In a network of its own, as this one is the machine's.
-    #[test]
-    fn the_loopback_gets_the_address_and_gets_it_back() {
-        let alone = Command::new("unshare")
-            .args(["--net", "--map-root-user"])
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", "api_address::tests::keep_an_address", "--ignored"])
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&alone.stdout);
-        assert!(alone.status.success() && said.contains("1 passed"), "{said}");
-    }
+    use crate::testing::{has_network_of_its_own, ip, node_config};
 
     #[tokio::test]
-    #[ignore = "run by the test above, in a network of its own"]
-    async fn keep_an_address() {
-        let ip = |arguments: &str| {
-            let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            String::from_utf8(output.stdout).unwrap()
-        };
+    async fn the_loopback_gets_the_address_and_gets_it_back() {
+        if !has_network_of_its_own("api_address::tests::the_loopback_gets_the_address_and_gets_it_back") {
+            return;
+        }
         ip("link set dev lo up");
         let board = Board::new();
         let mut tasks = JoinSet::new();

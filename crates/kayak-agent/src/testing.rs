@@ -1,6 +1,7 @@
 //! What several modules' tests need.
 
 use std::net::IpAddr;
+use std::process::Command;
 use std::sync::Arc;
 
 use kayak_core::node::{NodeConfig, PodNetwork};
@@ -52,4 +53,30 @@ pub(crate) fn node_config() -> NodeConfig {
         kubeconfig: "/nonexistent".into(),
         controller: None,
     }
+}
+
+/// Whether the test with the full name `test` runs in a network of its own, where it may do what it likes. When
+/// it does not, as at first, it is run there, and must pass.
+pub(crate) fn has_network_of_its_own(test: &str) -> bool {
+    const MARK: &str = "KAYAK_TEST_HAS_NETWORK";
+    if std::env::var_os(MARK).is_some() {
+        return true;
+    }
+    let again = Command::new("unshare")
+        .args(["--net", "--map-root-user"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test])
+        .env(MARK, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&again.stdout);
+    assert!(again.status.success() && said.contains("1 passed"), "{said}");
+    false
+}
+
+/// Runs `ip`, and returns what it prints.
+pub(crate) fn ip(arguments: &str) -> String {
+    let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }

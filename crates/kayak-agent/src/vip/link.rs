@@ -142,30 +142,14 @@ fn on_link(address: Ipv4Addr, link: &str) -> Result<LinkAddress<'static>, LinkEr
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
     use super::*;
-
-    /// In a network of its own, as this one is the machine's.
-    #[test]
-    fn the_address_is_there_while_it_is_held() {
-        let alone = Command::new("unshare")
-            .args(["--net", "--map-root-user"])
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", "vip::link::tests::hold_an_address", "--ignored"])
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&alone.stdout);
-        assert!(alone.status.success() && said.contains("1 passed"), "{said}");
-    }
+    use crate::testing::{has_network_of_its_own, ip};
 
     #[tokio::test]
-    #[ignore = "run by the test above, in a network of its own"]
-    async fn hold_an_address() {
-        let ip = |arguments: &str| {
-            let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        };
+    async fn the_address_is_there_while_it_is_held() {
+        if !has_network_of_its_own("vip::link::tests::the_address_is_there_while_it_is_held") {
+            return;
+        }
         ip("link add name vip0 type bridge");
         ip("address add 10.253.43.2/24 dev vip0");
         ip("link set dev vip0 up");
