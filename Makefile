@@ -11,7 +11,7 @@ BENCH_FLAGS  ?=
 SOAK_ROUNDS  ?= 20
 SOAK_FLAGS   ?=
 
-.PHONY: up down test check unit e2e bench soak build bundle deps deps-check
+.PHONY: up down test check unit e2e bench bench-fleets soak build bundle deps deps-check
 
 up: build bundle ## Bring a cluster up on this machine
 	$(KAYAK) up $(UP_FLAGS)
@@ -34,9 +34,11 @@ e2e: build bundle ## Tests on a real cluster, and one that removes it
 	cargo test --release --locked -p kayak-engine --test local_driver -- --ignored
 	cargo test --release --locked -p kayak --test e2e
 
-bench: bundle ## Compare with kubeadm; results go into bench/results
+bench: MEASURE = compare ## Compare with kubeadm; results go into bench/results
+bench-fleets: MEASURE = fleets ## The same for clusters of several nodes
+bench bench-fleets: bundle
 	cargo build --profile dist --locked -p kayak
-	$(CARGO_TARGET)/kayak-bench compare --kayak $(dir $(CARGO_TARGET))dist/kayak --runs $(BENCH_RUNS) $(BENCH_FLAGS)
+	$(CARGO_TARGET)/kayak-bench $(MEASURE) --kayak $(dir $(CARGO_TARGET))dist/kayak --runs $(BENCH_RUNS) $(BENCH_FLAGS)
 
 soak: bundle ## Up and down, and up, killed and up, over and over
 	$(CARGO_TARGET)/kayak-bench soak --kayak $(KAYAK) --rounds $(SOAK_ROUNDS) $(SOAK_FLAGS)

@@ -1,11 +1,11 @@
 //! kayak, driven as a user drives it.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::process::Stdio;
 use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use futures::future::try_join_all;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -14,7 +14,10 @@ use crate::command;
 use crate::dns::Prober;
 use crate::error::BenchError;
 use crate::scene::{NODES, PODS, SERVICES, Scene};
-use crate::subject::{Subject, Up, appears, keep_logs, place_prober, remove_prober};
+use crate::subject::{Phase, Shape, Subject, Up, appears, keep_logs, place_prober, remove_probers};
+
+/// A file that every node has, below `/etc/kubernetes`: when it is there, so are the node's directories.
+const NODE_FILE: &str = "kubelet/config.yaml";
 
 /// kayak with one of its profiles.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub struct Kayak {
     pub name: &'static str,
     /// The profile of its configuration.
     pub profile: &'static str,
+    /// How many nodes it makes.
+    pub shape: Shape,
     /// The image that the prober runs in.
     pub image: String,
 }
@@ -31,6 +36,12 @@ pub struct Kayak {
 #[derive(Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 enum Event {
+    StepDone {
+        step: String,
+    },
+    Holds {
+        check: serde_json::Value,
+    },
     PhaseDone {
         phase: String,
         seconds: f64,
@@ -51,10 +62,11 @@ impl Kayak {
     /// Writes the configuration.
     pub fn configure(&self, scene: &Scene) -> Result<Utf8PathBuf, BenchError> {
         let path = scene.logs.join(format!("{}.yaml", self.name));
-        let profile = self.profile;
+        let Self { name, profile, shape, .. } = self;
         let text = format!(
-            "name: {}\nprofile: {profile}\nnetwork:\n  egress: false\n  nodes: {NODES}\n  pods: {PODS}\n  services: {SERVICES}\n",
-            self.name
+            "name: {name}\nprofile: {profile}\ncontrollers: {}\nworkers: {}\nnetwork:\n  egress: false\n  \
+             nodes: {NODES}\n  pods: {PODS}\n  services: {SERVICES}\n",
+            shape.controllers, shape.workers
         );
         fs::write(&path, text).map_err(BenchError::write(&path))?;
         Ok(path)
@@ -71,21 +83,21 @@ impl Kayak {
     }
 
     /// Brings it up and returns how long each phase took.
-    pub async fn bring_up(
-        &self,
-        scene: &Scene,
-        logs: &Utf8Path,
-    ) -> Result<BTreeMap<String, f64>, BenchError> {
+    pub async fn bring_up(&self, scene: &Scene, logs: &Utf8Path) -> Result<Vec<Phase>, BenchError> {
         let mut child = self.start_up(scene, logs)?;
         let events = logs.join("events.json");
         let mut text = String::new();
-        let mut phases = BTreeMap::new();
+        let (mut phases, mut last) = (Vec::new(), None);
         if let Some(output) = child.stdout.take() {
             let mut lines = BufReader::new(output).lines();
             while let Some(line) = lines.next_line().await.map_err(BenchError::read(&events))? {
                 let event = serde_json::from_str(&line);
                 match event.map_err(|source| BenchError::Event { line: line.clone(), source })? {
-                    Event::PhaseDone { phase, seconds } => drop(phases.insert(phase, seconds)),
+                    Event::StepDone { step } => last = Some(step),
+                    Event::Holds { check } => last = Some(check.to_string()),
+                    Event::PhaseDone { phase, seconds } => {
+                        phases.push(Phase { name: phase, seconds, last: last.take() });
+                    }
                     Event::Other => {}
                 }
                 text += &line;
@@ -109,20 +121,30 @@ impl Subject for Kayak {
         self.name
     }
 
+    fn shape(&self) -> Shape {
+        self.shape
+    }
+
     async fn up(&self, scene: &Scene, logs: &Utf8Path) -> Result<Up, BenchError> {
         let start = Instant::now();
-        let answer = async {
-            // kayak makes the node's directories itself, in the first tenth of a second.
-            let etcd = scene.node_dir(self.name, "etc-kubernetes").join("manifests/etcd.yaml");
-            appears(&etcd, "the node's files", logs).await?;
-            let answered = place_prober(scene, self.name, &Prober { image: self.image.clone() })?;
+        let nodes = self.shape.nodes();
+        let answers = try_join_all(nodes.iter().map(async |node| {
+            let file = scene.node_dir(self.name, node, "etc-kubernetes").join(NODE_FILE);
+            appears(&file, "the node's files", logs).await?;
+            let answered = place_prober(scene, self.name, node, &Prober { image: self.image.clone() })?;
             appears(&answered, "an answer of cluster DNS", logs).await
-        };
+        }));
         let tool = async { self.bring_up(scene, logs).await.map(|phases| (phases, Instant::now())) };
-        let (dns, (phases, end)) = tokio::try_join!(answer, tool)?;
-        remove_prober(scene, self.name)?;
-        keep_logs(scene, self.name, logs).await?;
-        Ok(Up::new(start, end, dns, phases))
+        let (answers, (phases, end)) = tokio::try_join!(answers, tool)?;
+        remove_probers(scene, self)?;
+        keep_logs(scene, self, logs).await?;
+        Ok(Up::new(start, end, answers.into_iter().max().unwrap_or(end), phases))
+    }
+
+    async fn again(&self, scene: &Scene, logs: &Utf8Path) -> Result<Option<f64>, BenchError> {
+        let start = Instant::now();
+        self.bring_up(scene, logs).await?;
+        Ok(Some(start.elapsed().as_secs_f64()))
     }
 
     fn kubeconfig(&self, scene: &Scene) -> Utf8PathBuf {

@@ -3,13 +3,15 @@
 //! Where the two cannot be given the same, kubeadm is given the easier part: its clock starts when
 //! its node runs, with containerd in it, and it need not check the machine first.
 
-use std::collections::BTreeMap;
 use std::fs;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use futures::future::try_join_all;
 use ipnet::Ipv4Net;
-use kayak_bundle::{Bundle, Image};
+use kayak_bundle::Bundle;
 use kayak_engine::driver::local::{Local, Paths};
 use kayak_engine::driver::{ClusterNetwork, ClusterSpec, Driver as _, NodeId, NodeNetwork, NodeSpec};
 use kayak_engine::store;
@@ -18,14 +20,16 @@ use tokio::process::Command;
 use crate::command;
 use crate::dns::Prober;
 use crate::error::BenchError;
-use crate::scene::{ADDRESS, GATEWAY, NODE, NODE_DIR, NODES, PODS, SERVICES, Scene};
-use crate::subject::{Subject, Up, appears, keep_logs, place_prober, remove_prober};
+use crate::scene::{ADDRESS, GATEWAY, NODE_DIR, NODES, PODS, SERVICES, Scene};
+use crate::subject::{FIRST, Phase, Shape, Subject, Up, appears, keep_logs, place_prober, remove_probers};
+use crate::tools::image;
 
 /// What runs in the node beside kubeadm: what systemd would do on a machine.
 const INIT: &str = include_str!("kubeadm/init.sh");
 const CONFIG: &str = include_str!("kubeadm/kubeadm.yaml");
+const JOIN: &str = include_str!("kubeadm/join.yaml");
 const CONFLIST: &str = include_str!("kubeadm/10-ptp.conflist");
-/// One CoreDNS, as kayak has on one node.
+/// One CoreDNS, as kayak has on one node; on more, both have two.
 const ONE_COREDNS: &str = r#"{ "spec": { "replicas": 1 } }"#;
 /// What kubeadm calls its images.
 const REPOSITORY: &str = "kayak.local/kubeadm";
@@ -36,13 +40,22 @@ pub struct Kubeadm {
     /// The program.
     pub program: Utf8PathBuf,
     /// The images that both run.
-    pub bundle: Bundle,
+    pub bundle: Arc<Bundle>,
     /// The runtime's configuration, as kayak writes it.
     pub containerd: String,
+    /// The cluster's name.
+    pub name: &'static str,
+    /// How many nodes it makes, of which one is a controller.
+    pub shape: Shape,
 }
 
-/// The cluster's name.
-const NAME: &str = "bn-kubeadm";
+/// One of its nodes.
+struct Node {
+    id: NodeId,
+    address: Ipv4Addr,
+    /// The range of its pods, as the controller manager gives them to nodes in the order they come.
+    pods: Ipv4Net,
+}
 
 impl Kubeadm {
     fn driver(scene: &Scene) -> Local {
@@ -51,24 +64,32 @@ impl Kubeadm {
         Local::new(paths, scene.kayak.clone())
     }
 
-    /// Returns the reference of one of the bundle's images.
     fn image(&self, name: &str) -> Result<&str, BenchError> {
-        let prefix = format!("kayak.local/{name}:");
-        let found = self.bundle.images().iter().map(Image::reference).rfind(|r| r.starts_with(&prefix));
-        found.ok_or_else(|| BenchError::NoImage(name.to_owned()))
+        image(&self.bundle, name)
     }
 
     fn version(&self) -> Result<&str, BenchError> {
         Ok(self.image("kubernetes")?.rsplit(':').next().unwrap_or_default())
     }
 
-    /// Makes the node, with everything in place that a prepared machine would have.
-    async fn prepare(&self, scene: &Scene, driver: &Local, node: &NodeId) -> Result<(), BenchError> {
-        let image = self.image("node")?.to_owned();
+    fn nodes(&self) -> Vec<Node> {
+        let names = self.shape.nodes().into_iter();
+        let numbered = names.zip((u32::from(ADDRESS)..).zip((u32::from(PODS.network())..).step_by(256)));
+        numbered
+            .map(|(name, (address, pods))| Node {
+                id: NodeId::new(self.name, &name),
+                address: address.into(),
+                pods: Ipv4Net::new_assert(pods.into(), 24),
+            })
+            .collect()
+    }
+
+    /// Makes the network of the nodes.
+    async fn prepare(&self, driver: &Local) -> Result<(), BenchError> {
         driver
             .prepare(&ClusterSpec {
-                name: NAME.into(),
-                image: image.clone(),
+                name: self.name.into(),
+                image: self.image("node")?.to_owned(),
                 network: ClusterNetwork::Bridge { range: NODES.into(), gateway: GATEWAY.into() },
                 pod_ranges: vec![PODS.into()],
                 service_ranges: vec![SERVICES.into()],
@@ -76,49 +97,69 @@ impl Kubeadm {
                 egress: false,
             })
             .await?;
+        Ok(())
+    }
+
+    /// Makes a node, with everything in place that a prepared machine would have.
+    async fn start(&self, scene: &Scene, driver: &Local, node: &Node) -> Result<(), BenchError> {
         driver
             .create(&NodeSpec {
-                id: node.clone(),
-                image,
+                id: node.id.clone(),
+                image: self.image("node")?.to_owned(),
                 network: NodeNetwork::Bridge {
-                    address: Ipv4Net::new_assert(ADDRESS, NODES.prefix_len()).into(),
+                    address: Ipv4Net::new_assert(node.address, NODES.prefix_len()).into(),
                     gateway: GATEWAY.into(),
                 },
                 memory_limit: None,
                 mounts: Vec::new(),
-                command: ["bash", "-c", INIT, "init", &ADDRESS.to_string(), NODE].map(str::to_owned).into(),
+                command: self.init(node),
             })
             .await?;
         let store = store::prepare(&self.bundle, &scene.cache).await.map_err(BenchError::Store)?;
-        let _same =
-            store::clone_into(&store, &scene.node_dir(NAME, "var")).await.map_err(BenchError::Store)?;
-        self.write_files(scene)?;
-        driver.start(node).await?;
-        Ok(())
+        let var = scene.node_dir(self.name, &node.id.name, "var");
+        let _same = store::clone_into(&store, &var).await.map_err(BenchError::Store)?;
+        self.write_files(scene, node)?;
+        driver.start(&node.id).await?;
+        in_node(driver, &node.id, "until ctr version; do sleep 0.1; done").await?;
+        self.name_images(driver, &node.id).await
     }
 
-    fn write_files(&self, scene: &Scene) -> Result<(), BenchError> {
+    /// The first process of a node: its address, its name, and the way to other nodes' pods, which is in place
+    /// from the start as all of the pod network is.
+    fn init(&self, node: &Node) -> Vec<String> {
+        let mut command = ["bash", "-c", INIT, "init"].map(str::to_owned).to_vec();
+        command.extend([node.address.to_string(), node.id.name.clone()]);
+        for other in self.nodes().iter().filter(|other| other.address != node.address) {
+            command.extend([other.pods.to_string(), other.address.to_string()]);
+        }
+        command
+    }
+
+    fn write_files(&self, scene: &Scene, node: &Node) -> Result<(), BenchError> {
         let version = self.version()?;
         let fill = |text: &str| {
             let values = [
-                ("$ADDRESS", ADDRESS.to_string()),
-                ("$NODE", NODE.to_owned()),
+                ("$ADDRESS", node.address.to_string()),
+                ("$FIRST", ADDRESS.to_string()),
+                ("$NODE", node.id.name.clone()),
+                ("$CLUSTER", self.name.to_owned()),
                 ("$PODS", PODS.to_string()),
                 ("$SERVICES", SERVICES.to_string()),
                 ("$REPOSITORY", REPOSITORY.to_owned()),
                 ("$VERSION", version.to_owned()),
-                // The node's own, as the controller manager would give it.
-                ("$SUBNET", Ipv4Net::new_assert(PODS.network(), 24).to_string()),
+                ("$SUBNET", node.pods.to_string()),
             ];
             values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
         };
-        let etc = scene.node_dir(NAME, "etc-kubernetes");
-        let own = scene.node_dir(NAME, "var").join(NODE_DIR.trim_start_matches("/var/"));
+        let etc = scene.node_dir(self.name, &node.id.name, "etc-kubernetes");
+        let own = scene.node_dir(self.name, &node.id.name, "var").join(NODE_DIR.trim_start_matches("/var/"));
+        let coredns = if self.shape == Shape::ONE { ONE_COREDNS } else { "{}" };
         for (path, text) in [
             (etc.join("containerd/config.toml"), self.containerd.clone()),
             (etc.join("cni/net.d/10-ptp.conflist"), fill(CONFLIST)),
-            (etc.join("patches/corednsdeployment.json"), ONE_COREDNS.to_owned()),
+            (etc.join("patches/corednsdeployment.json"), coredns.to_owned()),
             (own.join("kubeadm.yaml"), fill(CONFIG)),
+            (own.join("join.yaml"), fill(JOIN)),
         ] {
             let directory = path.parent().unwrap_or(&path);
             fs::create_dir_all(directory).map_err(BenchError::write(directory))?;
@@ -160,44 +201,60 @@ async fn in_node(driver: &Local, node: &NodeId, line: &str) -> Result<String, Be
     Err(BenchError::Failed { line: line.to_owned(), code: output.code, said })
 }
 
+/// `init` on the first node, then `join` on the others at once.
+async fn bring_up(driver: &Local, nodes: &[Node]) -> Result<Vec<Phase>, BenchError> {
+    const LOG: &str = "--skip-phases=preflight > /var/log/kubeadm.log 2>&1";
+    let (first, others) = nodes.split_at(1);
+    let mut phases = Vec::new();
+    for (phase, nodes, line) in [
+        ("init", first, "--config={}/kubeadm.yaml --skip-token-print --skip-certificate-key-print"),
+        ("join", others, "--config={}/join.yaml"),
+    ] {
+        let start = Instant::now();
+        let line = format!("{NODE_DIR}/kubeadm {phase} {} {LOG}", line.replace("{}", NODE_DIR));
+        try_join_all(nodes.iter().map(|node| in_node(driver, &node.id, &line))).await?;
+        phases.push(Phase { name: phase.into(), seconds: start.elapsed().as_secs_f64(), last: None });
+    }
+    Ok(phases)
+}
+
 impl Subject for Kubeadm {
     fn name(&self) -> &'static str {
-        NAME
+        self.name
+    }
+
+    fn shape(&self) -> Shape {
+        self.shape
     }
 
     async fn up(&self, scene: &Scene, logs: &Utf8Path) -> Result<Up, BenchError> {
-        let driver = Self::driver(scene);
-        let node = NodeId::new(NAME, NODE);
-        self.prepare(scene, &driver, &node).await?;
-        in_node(&driver, &node, "until ctr version; do sleep 0.1; done").await?;
-        self.name_images(&driver, &node).await?;
-        let answered = place_prober(scene, NAME, &Prober { image: self.image("pause")?.to_owned() })?;
+        let (driver, nodes) = (Self::driver(scene), self.nodes());
+        self.prepare(&driver).await?;
+        try_join_all(nodes.iter().map(|node| self.start(scene, &driver, node))).await?;
+        let prober = Prober { image: self.image("pause")?.to_owned() };
+        let place = |node: &Node| place_prober(scene, self.name, &node.id.name, &prober);
+        let answered: Vec<_> = nodes.iter().map(place).collect::<Result<_, _>>()?;
 
         let start = Instant::now();
-        let tool = async {
-            let init = format!(
-                "{NODE_DIR}/kubeadm init --config={NODE_DIR}/kubeadm.yaml --skip-phases=preflight \
-                 --skip-token-print --skip-certificate-key-print > /var/log/kubeadm.log 2>&1"
-            );
-            in_node(&driver, &node, &init).await.map(|_| Instant::now())
-        };
-        let ends = tokio::try_join!(tool, appears(&answered, "an answer of cluster DNS", logs));
-        keep_logs(scene, NAME, logs).await?;
-        let (end, dns) = ends?;
-        remove_prober(scene, NAME)?;
-        let phases = BTreeMap::from([
-            ("init".to_owned(), end.duration_since(start).as_secs_f64()),
-            ("until DNS answers".to_owned(), dns.saturating_duration_since(end).as_secs_f64()),
-        ]);
+        let tool = async { bring_up(&driver, &nodes).await.map(|phases| (phases, Instant::now())) };
+        let answers =
+            try_join_all(answered.iter().map(|file| appears(file, "an answer of cluster DNS", logs)));
+        let ends = tokio::try_join!(tool, answers);
+        keep_logs(scene, self, logs).await?;
+        let ((mut phases, end), answers) = ends?;
+        remove_probers(scene, self)?;
+        let dns = answers.into_iter().max().unwrap_or(end);
+        let seconds = dns.saturating_duration_since(end).as_secs_f64();
+        phases.push(Phase { name: "until DNS answers".into(), seconds, last: None });
         Ok(Up::new(start, end, dns, phases))
     }
 
     fn kubeconfig(&self, scene: &Scene) -> Utf8PathBuf {
-        scene.node_dir(NAME, "etc-kubernetes").join("admin.conf")
+        scene.node_dir(self.name, FIRST, "etc-kubernetes").join("admin.conf")
     }
 
     async fn down(&self, scene: &Scene) -> Result<(), BenchError> {
-        Ok(Self::driver(scene).teardown(NAME).await?)
+        Ok(Self::driver(scene).teardown(self.name).await?)
     }
 }
 

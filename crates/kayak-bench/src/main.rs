@@ -1,6 +1,6 @@
 //! Measures kayak: side by side with kubeadm, and over and over again. It is not shipped.
 //!
-//! `compare` and `soak` are what `make bench` and `make soak` run; `ask-dns` is what runs in the pod
+//! `compare` and `fleets` are what `make bench` runs, `soak` is what `make soak` runs; `ask-dns` is what runs in the pod
 //! for which cluster DNS has to answer.
 
 #![expect(unreachable_pub, reason = "a binary: `pub` here means what other modules use")]
@@ -9,6 +9,7 @@ mod command;
 mod compare;
 mod dns;
 mod error;
+mod fleets;
 mod kayak;
 mod kubeadm;
 mod machine;
@@ -16,8 +17,10 @@ mod measure;
 mod report;
 mod results;
 mod scene;
+mod series;
 mod soak;
 mod subject;
+mod tools;
 mod traces;
 
 use std::process::ExitCode;
@@ -34,6 +37,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Compare(compare::CompareArgs),
+    Fleets(fleets::FleetsArgs),
     Soak(soak::SoakArgs),
     AskDns(dns::AskArgs),
 }
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
     debug_assert!(provider.is_ok(), "nothing else installs a provider");
     let result = match Cli::parse().command {
         Command::Compare(args) => block_on(compare::run(&args)),
+        Command::Fleets(args) => block_on(fleets::run(&args)),
         Command::Soak(args) => block_on(soak::run(&args)),
         Command::AskDns(args) => dns::ask(&args),
     };

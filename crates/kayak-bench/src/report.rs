@@ -5,8 +5,9 @@
 use std::error::Error;
 
 use crate::measure::AtRest;
-use crate::results::{Measured, Results};
-use crate::subject::Up;
+use crate::results::{Fleets, Measured, OneNode, Target};
+use crate::series::Series;
+use crate::subject::{Phase, Up};
 
 /// Prints a line.
 pub fn line(text: &str) {
@@ -25,7 +26,7 @@ pub fn error(error: &dyn Error) {
 
 /// Prints one bringing up, as it happens.
 pub fn up(name: &str, run: u32, up: &Up) {
-    let phases: Vec<_> = up.phases.iter().map(|(phase, seconds)| format!("{phase} {seconds:.1}")).collect();
+    let phases: Vec<_> = up.phases.iter().map(|p| format!("{} {:.1}", p.name, p.seconds)).collect();
     println!(
         "{name:<11} {run:>2}  {:>5.1} s  (itself {:.1}, DNS {:.1}; {})",
         up.seconds,
@@ -35,12 +36,35 @@ pub fn up(name: &str, run: u32, up: &Up) {
     );
 }
 
-/// Prints the table that people read.
-pub fn results(results: &Results) {
-    let machine = &results.machine;
+/// Prints the tables of one node that people read.
+pub fn one_node(series: &Series<'_>, results: &OneNode) {
+    let columns = [("kayak", &results.kayak), ("home", &results.home), ("kubeadm", &results.kubeadm)];
+    table(series, &columns.map(|(name, measured)| (name.to_owned(), measured)));
+    targets(&results.targets);
+}
+
+/// Prints the tables of several nodes that people read.
+pub fn fleets(series: &Series<'_>, results: &Fleets) {
+    let mut columns: Vec<_> =
+        results.shapes.iter().map(|fleet| (fleet.shape.to_string(), &fleet.kayak)).collect();
+    columns.push(("kubeadm".into(), &results.kubeadm));
+    table(series, &columns);
+    for fleet in &results.shapes {
+        if let Some(up) = fleet.kayak.ups.last() {
+            println!("\n{}: what its last `up` of {:.1} s waited for", fleet.shape, up.seconds);
+            for Phase { name, seconds, last } in &up.phases {
+                println!("  {seconds:>5.1} s  {name:<12} {}", last.as_deref().unwrap_or_default());
+            }
+        }
+    }
+    targets(&results.targets);
+}
+
+fn table(series: &Series<'_>, columns: &[(String, &Measured)]) {
+    let machine = &series.machine;
     println!(
         "\n{} on {} × {}, {} MiB, Linux {}, cgroup v{}, load {} before\n",
-        results.commit,
+        series.commit,
         machine.cores,
         machine.processor,
         machine.memory_mib,
@@ -48,11 +72,16 @@ pub fn results(results: &Results) {
         machine.cgroup,
         machine.load
     );
-    let columns = [("kayak", &results.kayak), ("home", &results.home), ("kubeadm", &results.kubeadm)];
-    println!("{:<26}{:>10}{:>10}{:>10}", "", columns[0].0, columns[1].0, columns[2].0);
+    let line = |what: &str, cells: Vec<String>| {
+        let cells: Vec<_> = cells.iter().map(|cell| format!("{cell:>10}")).collect();
+        println!("{what:<26}{}", cells.concat());
+    };
+    line("", columns.iter().map(|(name, _)| name.clone()).collect());
     for (what, number) in rows() {
-        let cells = columns.map(|(_, measured)| number(measured).map_or("-".into(), |n| format!("{n:.1}")));
-        println!("{what:<26}{:>10}{:>10}{:>10}", cells[0], cells[1], cells[2]);
+        let cell = |(_, measured): &(String, &Measured)| {
+            number(measured).map_or_else(|| "-".into(), |number| format!("{number:.1}"))
+        };
+        line(what, columns.iter().map(cell).collect());
     }
     println!("\nmemory, MiB");
     for (name, measured) in columns {
@@ -60,8 +89,11 @@ pub fn results(results: &Results) {
             println!("  {name}: {}", programs(rest));
         }
     }
+}
+
+fn targets(targets: &[Target]) {
     println!();
-    for target in &results.targets {
+    for target in targets {
         let mark = if target.met { "✓" } else { "✗" };
         println!("{mark} {:<34} {:>8.2}  at most {:.2}", target.what, target.measured, target.limit);
     }

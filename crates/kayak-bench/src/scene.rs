@@ -10,13 +10,11 @@ use rustix::fs::FlockOperation;
 
 use crate::error::BenchError;
 
-/// The one node's name, with either tool.
-pub const NODE: &str = "controller-0";
 /// The node's own directory for what measuring needs, below `/var` on its disk.
 pub const NODE_DIR: &str = "/var/lib/kayak-bench";
 /// The machine's end of the nodes' network.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 252, 71, 1);
-/// The node's address.
+/// The first node's address.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 252, 71, 2);
 /// The nodes' range.
 pub const NODES: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 252, 71, 0), 24);
@@ -96,7 +94,7 @@ impl Scene {
     }
 
     /// Where this machine has one of a node's persistent directories (see the local driver's paths).
-    pub fn node_dir(&self, cluster: &str, directory: &str) -> Utf8PathBuf {
-        self.state.join(cluster).join("nodes").join(NODE).join(directory)
+    pub fn node_dir(&self, cluster: &str, node: &str, directory: &str) -> Utf8PathBuf {
+        self.state.join(cluster).join("nodes").join(node).join(directory)
     }
 }

@@ -7,7 +7,7 @@ use crate::error::BenchError;
 use crate::kayak::Kayak;
 use crate::report;
 use crate::scene::{Scene, SceneArgs};
-use crate::subject::Subject as _;
+use crate::subject::{Shape, Subject as _};
 use crate::traces::{SLACK_KIB, Traces, disk_kib};
 
 /// Bring clusters up and down, killing kayak in between, and look for what is left
@@ -40,7 +40,7 @@ pub async fn run(args: &SoakArgs) -> Result<ExitCode, BenchError> {
     let scene = Scene::set(&args.scene)?;
     let seed = args.seed.unwrap_or_else(now);
     report::line(&format!("seed {seed}: `--seed {seed}` kills at the same moments"));
-    let kayak = Kayak { name: "bn-soak", profile: "default", image: String::new() };
+    let kayak = Kayak { name: "bn-soak", profile: "default", shape: Shape::ONE, image: String::new() };
     let before = {
         let _turn = scene.turn()?;
         kayak.down(&scene).await?;

@@ -1,9 +1,16 @@
 # The first process of kubeadm's node: what kayak's agent does for its own, and what systemd would do
 # for containerd and the kubelet. It asks for the kubelet's files ten times a second, where kubeadm's
-# unit for systemd would try every ten seconds. Called with the node's address and name.
+# unit for systemd would try every ten seconds. Called with the node's address and name, then the pods' range
+# and the address of each other node.
 set -eu
 mount --make-rshared /
-printf '127.0.0.1\tlocalhost\n%s\t%s\n' "$1" "$2" > /etc/hosts
+address=$1 name=$2
+shift 2
+while [ $# -gt 0 ]; do
+    ip route add "$1" via "$2"
+    shift 2
+done
+printf '127.0.0.1\tlocalhost\n%s\t%s\n' "$address" "$name" > /etc/hosts
 tr -d - < /proc/sys/kernel/random/uuid > /etc/machine-id
 # CoreDNS refuses to start without a name server to forward to; nobody answers at this one.
 echo nameserver 192.0.2.53 > /etc/resolv.conf
@@ -20,9 +27,10 @@ fi
 mkdir -p /var/log /var/lib/kubelet
 containerd --config /etc/kubernetes/containerd/config.toml > /var/log/containerd.log 2>&1 &
 {
-    until [ -s /etc/kubernetes/kubelet.conf ] && [ -s /var/lib/kubelet/config.yaml ]; do sleep 0.1; done
+    until cat /etc/kubernetes/*kubelet.conf > /dev/null 2>&1 && [ -s /var/lib/kubelet/config.yaml ]; do sleep 0.1; done
     exec kubelet --config=/var/lib/kubelet/config.yaml --kubeconfig=/etc/kubernetes/kubelet.conf \
-        --hostname-override="$2" --node-ip="$1" > /var/log/kubelet.log 2>&1
+        --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf \
+        --hostname-override="$name" --node-ip="$address" > /var/log/kubelet.log 2>&1
 } &
 trap 'kill $(jobs -p); exit 0' TERM
 wait
