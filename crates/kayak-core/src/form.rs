@@ -21,8 +21,8 @@ pub const WORKER_LABEL: &str = "node-role.kubernetes.io/worker";
 /// How the temporary control plane's pods and manifests are told from any other.
 pub const TEMPORARY: &str = "temporary-";
 
-/// Seconds between SIGTERM and SIGKILL of the temporary control plane: the API server's delay, in which new
-/// clients are led elsewhere, and as much again for requests under way.
+/// Seconds between SIGTERM and SIGKILL of the temporary control plane: for requests under way. The kubelet
+/// gives no less.
 const TEMPORARY_GRACE: u32 = 2;
 
 /// What pods of one component may differ in.
@@ -243,7 +243,7 @@ fn container(component: &Component, form: Form) -> Value {
     }
     let probes = [
         ("startupProbe", &component.probes.startup, [1, 5, 300]),
-        ("readinessProbe", &component.probes.ready, [10, 5, 2]),
+        ("readinessProbe", &component.probes.ready, [2, 5, 3]),
         ("livenessProbe", &component.probes.live, [20, 10, 4]),
     ];
     for (field, probe, [period, timeout, failures]) in probes {

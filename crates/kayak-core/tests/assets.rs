@@ -192,7 +192,7 @@ fn differs_as_allowed(temporary: &Component, component: &Component) {
         assert!(allowed.contains(&path.as_str()), "{} differs in {path}", component.name);
     }
     let (mut shorter, whole) = (temporary_command, component.command.clone());
-    shorter.retain(|argument| *argument != controller_manager::TEMPORARY_CONTROLLERS);
+    shorter.retain(|argument| !component::temporary_flags(component.name).contains(&argument.as_str()));
     assert_eq!(shorter, whole, "{} is started otherwise", component.name);
 }
 

@@ -142,7 +142,7 @@ fn a_run_cut_off_before_the_pivot_goes_on_there() {
     seen.nodes.get_mut(NODE).unwrap().temporary = true;
     seen.holding.remove(&Check::TemporaryGone(NODE.into()));
     let plan = checked(&seen);
-    assert_eq!(phases(&plan), [PhaseId::Pivot]);
+    assert_eq!(phases(&plan), [PhaseId::HandOver, PhaseId::Pivot]);
 }
 
 #[test]
@@ -259,10 +259,15 @@ fn a_deleted_control_plane_is_brought_back_through_a_temporary_one() {
     let id = see(&mut seen, "Deployment", "kube-scheduler", ObjectSeen::Missing);
     seen.holding.remove(&Check::RolledOut(id));
     seen.holding.remove(&Check::Answers("kube-scheduler".into()));
-    assert_eq!(
-        phases(&checked(&seen)),
-        [PhaseId::Temporary, PhaseId::Inject, PhaseId::SelfHosted, PhaseId::Pivot, PhaseId::Verify]
-    );
+    let wanted = [
+        PhaseId::Temporary,
+        PhaseId::Inject,
+        PhaseId::SelfHosted,
+        PhaseId::HandOver,
+        PhaseId::Pivot,
+        PhaseId::Verify,
+    ];
+    assert_eq!(phases(&checked(&seen)), wanted);
 }
 
 #[test]
@@ -287,8 +292,9 @@ fn the_lint_finds_each_broken_rule() {
     let seen = nothing();
     let good = checked(&seen);
     let without = |id: PhaseId| Plan { phases: good.phases.iter().filter(|p| p.id != id).cloned().collect() };
-    let too_early = [Note::TemporaryRemovedTooEarly { node: NODE.into() }];
-    assert_eq!(lint(&without(PhaseId::SelfHosted), &seen), too_early);
+    let too_early = || Note::TemporaryRemovedTooEarly { node: NODE.into() };
+    assert_eq!(lint(&without(PhaseId::SelfHosted), &seen), [too_early(), too_early()]);
+    assert_eq!(lint(&without(PhaseId::HandOver), &seen), [too_early()]);
     assert_eq!(lint(&without(PhaseId::Pivot), &seen), [Note::TemporaryStays { node: NODE.into() }]);
     assert_eq!(lint(&without(PhaseId::Temporary), &seen)[0], Note::AppliesWithoutApi);
     let stays = Step::StopNode(NODE.into());

@@ -8,8 +8,9 @@ use futures::stream::{self, FuturesUnordered};
 use futures::{StreamExt as _, TryStreamExt as _};
 use kayak_core::assets::{AssetsError, Content, is_secret};
 use kayak_core::cluster::Node;
+use kayak_core::component::apiserver;
 use kayak_core::component::etcd::BOOTSTRAP_FILE;
-use kayak_core::form::TEMPORARY_SECRETS;
+use kayak_core::form::{TEMPORARY, TEMPORARY_SECRETS};
 use kayak_core::host::MANIFEST_DIR;
 use kayak_core::node::BINARY;
 use kayak_core::object::ObjectId;
@@ -141,6 +142,7 @@ impl Executor<'_> {
             Step::Apply(ids) => self.apply(ids, Manner::GiveWay).await?,
             Step::Revert(ids) => self.apply(ids, Manner::Insist).await?,
             Step::Delete(ids) => api::delete(self.cluster.client(), ids).await?,
+            Step::HandOver(node) => self.hand_over(node).await?,
             Step::RemoveTemporary(node) => self.remove_temporary(node).await?,
             Step::RemoveMember(node) => self.remove_member(node).await?,
             Step::RemoveNode(node) => driver.remove(&self.cluster.node_id(node)).await?,
@@ -199,13 +201,23 @@ impl Executor<'_> {
         Ok(())
     }
 
+    async fn hand_over(&self, node: &str) -> Result<(), ExecuteError> {
+        let api_server = format!("{MANIFEST_DIR}/{TEMPORARY}{}.yaml", apiserver::NAME);
+        self.remove_manifests(node, |path| path != api_server).await
+    }
+
+    /// Takes manifests of the temporary control plane away.
+    async fn remove_manifests(&self, node: &str, which: impl Fn(&str) -> bool) -> Result<(), ExecuteError> {
+        let assets = self.cluster.assets.temporary_files();
+        let paths = assets.into_iter().map(|(path, _)| path);
+        let manifests = paths.filter(|path| path.starts_with(MANIFEST_DIR) && which(path));
+        let remove: Vec<_> = ["rm".to_owned(), "-f".into()].into_iter().chain(manifests).collect();
+        self.run(node, &remove).await
+    }
+
     /// Manifests first, and secrets only once nothing runs that might read them again.
     async fn remove_temporary(&self, node: &str) -> Result<(), ExecuteError> {
-        let assets = self.cluster.assets.temporary_files();
-        let manifests = assets.iter().map(|(path, _)| path).filter(|path| path.starts_with(MANIFEST_DIR));
-        let mut remove = vec!["rm".to_owned(), "-f".into()];
-        remove.extend(manifests.cloned());
-        self.run(node, &remove).await?;
+        self.remove_manifests(node, |_| true).await?;
         check::wait(self.cluster, &Check::TemporaryGone(node.into()), self.patience, self.tell).await?;
         // What the API shows of them: the kubelet would take it back some seconds later.
         let mirrors: Vec<_> = temporary_mirrors(node).collect();

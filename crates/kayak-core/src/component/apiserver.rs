@@ -18,6 +18,11 @@ pub const ETCD_URL: &str = "https://127.0.0.1:2379";
 /// comes later is not lost either: the agent that cannot connect takes the next instance.
 const SHUTDOWN_DELAY: &str = "1s";
 
+/// The temporary one ends sooner: its clients are led to a successor that is ready, and those that follow
+/// something go on there. Without the second flag it would wait for these until it is killed.
+pub(super) const TEMPORARY_FLAGS: [&str; 2] =
+    ["--shutdown-delay-duration=0s", "--shutdown-watch-termination-grace-period=1s"];
+
 /// States the API server.
 pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, MissingKey> {
     let dir = Component::secret_dir(NAME);

@@ -15,9 +15,9 @@ pub const PORT: u16 = 10257;
 /// What the self-hosted control plane needs to start: pods of its workloads, ranges for them, nodes that are
 /// known to be ready, and what pods with an account mount. Each of the other thirty controllers would list
 /// and watch objects of its own at the time that is most precious, and leave again some seconds later.
-pub const TEMPORARY_CONTROLLERS: &str = "--controllers=daemonset-controller,deployment-controller,\
+pub(super) const TEMPORARY_FLAGS: [&str; 1] = ["--controllers=daemonset-controller,deployment-controller,\
     endpointslice-controller,node-ipam-controller,node-lifecycle-controller,replicaset-controller,\
-    root-ca-certificate-publisher-controller,serviceaccount-controller";
+    root-ca-certificate-publisher-controller,serviceaccount-controller"];
 
 /// States the controller manager.
 pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, MissingKey> {

@@ -290,16 +290,22 @@ pub fn control_plane(cluster: &Cluster, keys: &KeyStore) -> Result<Vec<Component
     Ok(components.map(|component| as_wished(cluster, component)).into())
 }
 
-/// The same as the temporary control plane has it: its controller manager does nothing but what the
-/// successor needs to start.
+/// The same as the temporary control plane has it: of a flag that is given twice, the second counts.
 pub fn temporary(cluster: &Cluster, keys: &KeyStore) -> Result<Vec<Component>, MissingKey> {
     let mut components = control_plane(cluster, keys)?;
     for component in &mut components {
-        if component.name == controller_manager::NAME {
-            component.command.push(controller_manager::TEMPORARY_CONTROLLERS.into());
-        }
+        component.command.extend(temporary_flags(component.name).iter().map(|&flag| flag.to_owned()));
     }
     Ok(components)
+}
+
+/// What the temporary control plane's components are told beside what their successors are.
+pub fn temporary_flags(component: &str) -> &'static [&'static str] {
+    match component {
+        apiserver::NAME => &apiserver::TEMPORARY_FLAGS,
+        controller_manager::NAME => &controller_manager::TEMPORARY_FLAGS,
+        _ => &[],
+    }
 }
 
 /// The etcd member of one controller.

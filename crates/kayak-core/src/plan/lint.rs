@@ -111,6 +111,11 @@ pub fn lint(plan: &Plan, seen: &Observed) -> Vec<Note> {
                 Step::PlaceTemporary(node) => {
                     placed.insert(node);
                 }
+                Step::HandOver(node) => {
+                    if !LEADERS.iter().all(|name| answers(&ensured, name)) {
+                        notes.push(Note::TemporaryRemovedTooEarly { node: node.clone() });
+                    }
+                }
                 Step::RemoveTemporary(node) => {
                     placed.remove(node.as_str());
                     if !self_hosted(&ensured, node) {
@@ -200,10 +205,17 @@ fn wished(objects: &[ObjectId], seen: &Observed) -> Vec<Note> {
     wished.map(|id| Note::DeletesWished { object: id.to_string() }).collect()
 }
 
+/// The components of which one at a time acts.
+const LEADERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
+
+fn answers(ensured: &BTreeSet<Check>, component: &str) -> bool {
+    ensured.contains(&Check::Answers(component.to_owned()))
+}
+
 /// Whether all three components are ensured to answer, and the API server on the node.
 fn self_hosted(ensured: &BTreeSet<Check>, node: &str) -> bool {
-    let answers = |name: &str| ensured.contains(&Check::Answers(name.to_owned()));
-    ["kube-apiserver", "kube-controller-manager", "kube-scheduler"].iter().all(|name| answers(name))
+    LEADERS.iter().all(|name| answers(ensured, name))
+        && answers(ensured, "kube-apiserver")
         && ensured.iter().any(|check| {
             matches!(check, Check::SelfHostedInstance { node: n, component } if n == node && component == "kube-apiserver")
         })

@@ -20,8 +20,10 @@ pub enum PhaseId {
     Inject,
     /// All other nodes.
     Join,
-    /// Waiting for the self-hosted control plane.
+    /// Waiting for the self-hosted controller manager and scheduler.
     SelfHosted,
+    /// Removing the temporary ones, while the self-hosted API server still starts.
+    HandOver,
     /// Giving the nodes that joined their labels and taints.
     Roles,
     /// Removing the temporary control plane.
@@ -36,13 +38,14 @@ pub enum PhaseId {
 
 impl PhaseId {
     /// All of them, in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Assets,
         Self::Nodes,
         Self::Temporary,
         Self::Inject,
         Self::Join,
         Self::SelfHosted,
+        Self::HandOver,
         Self::Roles,
         Self::Pivot,
         Self::Restart,
@@ -59,6 +62,7 @@ impl PhaseId {
             Self::Inject => "inject",
             Self::Join => "join",
             Self::SelfHosted => "self-hosted",
+            Self::HandOver => "hand-over",
             Self::Roles => "roles",
             Self::Pivot => "pivot",
             Self::Restart => "restart",
@@ -76,6 +80,7 @@ impl PhaseId {
             Self::Inject => "inject the self-hosted control plane",
             Self::Join => "start the other nodes",
             Self::SelfHosted => "wait for the self-hosted control plane",
+            Self::HandOver => "let its controller manager and scheduler take over",
             Self::Roles => "give the nodes that joined their roles",
             Self::Pivot => "pivot",
             Self::Restart => "start a node anew",
@@ -111,6 +116,10 @@ impl PhaseId {
                 "The temporary control plane starts its own successor. Old and new run side by side, \
                  each on a loopback address of its own."
             }
+            Self::HandOver => {
+                "Controller manager and scheduler have one leader each. The successors take over while the new \
+                 API server, the slowest of the three, still starts."
+            }
             Self::Pivot => {
                 "The successor answers through the real endpoint: the temporary one is taken away, \
                  and the cluster runs itself."
@@ -141,9 +150,12 @@ impl PhaseId {
             }
             Self::Inject => &["kubectl apply --server-side --field-manager=kayak -f manifests/"],
             Self::SelfHosted => &[
-                "kubectl -n kube-system rollout status daemonset/kube-apiserver",
                 "kubectl -n kube-system rollout status deployment/kube-controller-manager",
                 "kubectl -n kube-system rollout status deployment/kube-scheduler",
+            ],
+            Self::HandOver => &[
+                "rm /etc/kubernetes/manifests/temporary-kube-{controller-manager,scheduler}.yaml",
+                "kubectl -n kube-system rollout status daemonset/kube-apiserver",
             ],
             Self::Join => &[
                 "runc run NODE",
@@ -206,6 +218,8 @@ pub enum Step {
     Revert(Vec<ObjectId>),
     /// Delete objects.
     Delete(Vec<ObjectId>),
+    /// Take the manifests of the temporary controller manager and scheduler from this node.
+    HandOver(String),
     /// Take the temporary control plane's manifests and secrets from this node.
     RemoveTemporary(String),
     /// Take a node's etcd member out of the cluster.
@@ -231,6 +245,7 @@ impl Step {
             | Self::Apply(_)
             | Self::Revert(_)
             | Self::Delete(_)
+            | Self::HandOver(_)
             | Self::RemoveTemporary(_)
             | Self::RemoveMember(_) => None,
         }
@@ -254,6 +269,9 @@ impl fmt::Display for Step {
             Self::Apply(objects) => write!(f, "apply {}", some(objects, "objects")),
             Self::Revert(objects) => write!(f, "revert {}", some(objects, "objects")),
             Self::Delete(objects) => write!(f, "delete {}", some(objects, "objects")),
+            Self::HandOver(node) => {
+                write!(f, "remove the temporary controller manager and scheduler from `{node}`")
+            }
             Self::RemoveTemporary(node) => write!(f, "remove the temporary control plane from `{node}`"),
             Self::RemoveMember(node) => write!(f, "take etcd on `{node}` out of the cluster"),
             Self::RemoveNode(node) => write!(f, "remove node `{node}` and its files"),

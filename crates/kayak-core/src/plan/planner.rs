@@ -30,7 +30,8 @@ pub fn plan(wish: &Wish<'_>, seen: &Observed) -> Plan {
         temporary_plane(&core, temporary),
         inject,
         join,
-        self_hosted(wish, &core, &newcomers),
+        self_hosted(wish),
+        hand_over(wish, seen, &core, temporary, &newcomers),
         roles(&newcomers),
         pivot(seen, &core, temporary),
     ];
@@ -233,14 +234,37 @@ fn inject(wish: &Wish<'_>, seen: &Observed, newcomers: &[&Node]) -> Phase {
     Phase { id: PhaseId::Inject, steps, gate: Vec::new() }
 }
 
-/// The temporary plane goes when a self-hosted API server answers beside it, and the other two wherever
-/// they are. That all of it is rolled out is waited for later: it takes nodes that are still joining.
-fn self_hosted(wish: &Wish<'_>, core: &[&Node], newcomers: &[&Node]) -> Phase {
-    let own = wish.objects.iter().filter(|id| is_control_plane(id));
-    let mut gate: Vec<_> = own.map(|id| Check::Answers(id.name.clone())).collect();
+/// A self-hosted component answers, wherever it is. That all of it is rolled out is waited for later: it
+/// takes nodes that are still joining.
+fn answers<'a>(wish: &'a Wish<'_>, which: impl Fn(&str) -> bool + 'a) -> impl Iterator<Item = Check> + 'a {
+    let own = wish.objects.iter().filter(move |id| is_control_plane(id) && which(&id.name));
+    own.map(|id| Check::Answers(id.name.clone()))
+}
+
+fn self_hosted(wish: &Wish<'_>) -> Phase {
+    let gate = answers(wish, |name| name != apiserver::NAME).collect();
+    Phase { id: PhaseId::SelfHosted, steps: Vec::new(), gate }
+}
+
+/// The successors become leaders while the API server, which takes longest, still starts. The temporary one
+/// of these goes when another answers beside it.
+fn hand_over(wish: &Wish<'_>, seen: &Observed, core: &[&Node], placed: bool, newcomers: &[&Node]) -> Phase {
+    let mut gate: Vec<_> = answers(wish, |name| name == apiserver::NAME).collect();
     gate.extend(core.first().map(|node| api_server_on(node)));
     gate.extend(newcomers.iter().map(|node| Check::Registered(node.name.clone())));
-    Phase { id: PhaseId::SelfHosted, steps: Vec::new(), gate }
+    let steps = temporary_hosts(seen, core, placed).map(Step::HandOver).collect();
+    Phase { id: PhaseId::HandOver, steps, gate }
+}
+
+/// The nodes with something of a temporary control plane.
+fn temporary_hosts<'a>(
+    seen: &'a Observed,
+    core: &'a [&Node],
+    placed: bool,
+) -> impl Iterator<Item = String> + 'a {
+    let host = core.first().filter(|_| placed).map(|n| &n.name);
+    let has = move |name: &&String| seen.nodes.get(*name).is_some_and(|n| n.temporary) || host == Some(*name);
+    core.iter().map(|n| &n.name).filter(has).cloned()
 }
 
 fn roles(newcomers: &[&Node]) -> Phase {
@@ -254,14 +278,10 @@ fn api_server_on(node: &Node) -> Check {
 }
 
 fn pivot(seen: &Observed, core: &[&Node], placed: bool) -> Phase {
-    let host = core.first().map(|n| &n.name);
-    let leaves =
-        |name: &String| seen.nodes.get(name).is_some_and(|n| n.temporary) || (placed && host == Some(name));
-    let names: Vec<_> = core.iter().map(|n| n.name.clone()).collect();
-    let mut gate: Vec<_> = names.iter().cloned().map(Check::TemporaryGone).collect();
-    gate.extend(names.iter().flat_map(|name| temporary_mirrors(name)).map(Check::Absent));
+    let mut gate: Vec<_> = core.iter().map(|n| Check::TemporaryGone(n.name.clone())).collect();
+    gate.extend(core.iter().flat_map(|n| temporary_mirrors(&n.name)).map(Check::Absent));
     gate.push(Check::ApiServes);
-    let steps = names.into_iter().filter(leaves).map(Step::RemoveTemporary).collect();
+    let steps = temporary_hosts(seen, core, placed).map(Step::RemoveTemporary).collect();
     Phase { id: PhaseId::Pivot, steps, gate }
 }
 

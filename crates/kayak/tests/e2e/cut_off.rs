@@ -16,7 +16,7 @@ use crate::inventory::Inventory;
 type Point = (&'static str, &'static str);
 
 /// Before and after every write, in the order in which one `up` after the other gets there.
-const POINTS: [Point; 14] = [
+const POINTS: [Point; 16] = [
     ("step-started", "prepare the nodes' network"),
     ("step-started", "create node"),
     ("step-done", "create node"),
@@ -29,8 +29,10 @@ const POINTS: [Point; 14] = [
     ("step-started", "apply"),
     ("step-done", "apply"),
     ("phase-started", "self-hosted"),
-    ("step-started", "remove the temporary"),
-    ("step-done", "remove the temporary"),
+    ("step-started", "remove the temporary controller manager"),
+    ("step-done", "remove the temporary controller manager"),
+    ("step-started", "remove the temporary control plane"),
+    ("step-done", "remove the temporary control plane"),
 ];
 
 pub fn an_up_cut_off_anywhere_ends_as_if_it_had_not_been() {
