@@ -144,7 +144,8 @@ async fn follow(path: &Path, board: &Board, parts: &mut Parts) -> Result<Infalli
 
 /// What the agent itself reads.
 fn inputs(path: &Path, config: &NodeConfig) -> Vec<String> {
-    vec![path.display().to_string(), config.pod_network.kubeconfig.clone(), config.kubeconfig.clone()]
+    let pod_network = config.pod_network.iter().map(|network| network.kubeconfig.clone());
+    [path.display().to_string(), config.kubeconfig.clone()].into_iter().chain(pod_network).collect()
 }
 
 async fn change(watch: &content::Watch, files: &[String], held: &Contents) -> Result<(), AgentError> {
@@ -205,9 +206,9 @@ impl Parts {
         self.address.ensure((config.address, config.interface.clone()), |(address, link), tasks| {
             tasks.spawn(watch_address(*address, link.clone(), board.clone()));
         });
-        let kubeconfig = held(&config.pod_network.kubeconfig);
+        let kubeconfig = config.pod_network.as_ref().and_then(|network| held(&network.kubeconfig));
         self.pod_network.ensure((config.clone(), kubeconfig), |(config, _), tasks| {
-            tasks.spawn(pod_network::run(config.clone(), board.clone()));
+            tasks.spawn(pod_network::keep(config.clone(), board.clone()));
         });
         self.kubelet_certificate.ensure((), |(), tasks| {
             tasks.spawn(kubelet_certificate::run(board.clone()));

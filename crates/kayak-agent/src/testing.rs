@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::sync::Arc;
 
-use kayak_core::node::{NodeConfig, PodNetwork};
+use kayak_core::node::NodeConfig;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls_pki_types::PrivateKeyDer;
@@ -48,7 +48,7 @@ pub(crate) fn node_config() -> NodeConfig {
         sysctls: [].into(),
         units: vec![],
         fronts: vec![],
-        pod_network: PodNetwork { pod_cidrs: vec![], overhead: 50, kubeconfig: "/nonexistent".into() },
+        pod_network: None,
         api_address: IpAddr::from([10, 244, 255, 255]),
         kubeconfig: "/nonexistent".into(),
         controller: None,

@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::component::flannel;
-use crate::config::{Config, NetworkMode, NodeSettings};
+use crate::config::{Config, NetworkMode, NetworkProvider, NodeSettings};
 use crate::ports;
 
 /// The API's port, on every controller's address and on each node's loopback.
@@ -224,6 +224,11 @@ impl Cluster {
             ports: ports.into_iter().chain([NODE_PORTS]).collect(),
             wildcard_ports: flannel::overlay_port(self).into_iter().collect(),
         })
+    }
+
+    /// Whether pods' network is the owner's own affair, and may come at any time or never.
+    pub fn has_own_pod_network(&self) -> bool {
+        self.config.network.provider == NetworkProvider::None
     }
 
     /// The cluster's name.

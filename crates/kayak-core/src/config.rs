@@ -98,6 +98,8 @@ pub struct Network {
     /// The services' virtual addresses.
     #[schemars(with = "String", regex(pattern = IPV4_RANGE))]
     pub services: Ipv4Net,
+    /// Who gives pods their network.
+    pub provider: NetworkProvider,
     /// How flannel carries pods' packets between nodes.
     pub backend: NetworkBackend,
     /// The DNS domain of services.
@@ -116,6 +118,18 @@ pub enum NetworkMode {
     Bridge,
     /// The node is on the machine's own network, and is reached by one interface's address.
     Host,
+}
+
+/// Who gives pods their network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkProvider {
+    /// flannel, with the CNI plugins of the node image.
+    #[default]
+    Flannel,
+    /// The owner's own: nodes are Ready once it has put its CNI configuration into /etc/cni/net.d, and kayak
+    /// waits neither for that nor for pods on that network.
+    None,
 }
 
 /// How flannel carries pods' packets between nodes.
@@ -196,6 +210,7 @@ impl Default for Network {
             nodes: net([10, 254, 0, 0], 24),
             pods: net([10, 244, 0, 0], 16),
             services: net([10, 96, 0, 0], 16),
+            provider: NetworkProvider::default(),
             backend: NetworkBackend::default(),
             domain: "cluster.local".into(),
             nameservers: None,

@@ -101,11 +101,11 @@ fn config(cluster: &Cluster, node: &Node) -> NodeConfig {
         units: vec![containerd_unit(cluster), kubelet_unit(cluster, node)],
         fronts: fronts(cluster, node),
         api_address: IpAddr::V4(cluster.api_node_ip()),
-        pod_network: PodNetwork {
+        pod_network: (!cluster.has_own_pod_network()).then(|| PodNetwork {
             pod_cidrs: cluster.config.network.pod_cidrs(),
             overhead: flannel::overhead(cluster),
             kubeconfig: KUBELET_KUBECONFIG.into(),
-        },
+        }),
         kubeconfig: AGENT_KUBECONFIG.into(),
         controller: (node.role == Role::Controller)
             .then(|| Controller { etcd: etcd_client(), vip: cluster.config.api.vip.map(IpAddr::V4) }),

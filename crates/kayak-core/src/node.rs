@@ -21,6 +21,8 @@ pub const LOG_DIR: &str = "/var/log/kayak";
 pub const UNITS_DIR: &str = "/run/kayak/units";
 /// Where the runtime looks for the pod network's configuration.
 pub const CNI_CONFIG_DIR: &str = "/etc/kubernetes/cni/net.d";
+/// Where others put it: networks of the owner's own do. It leads to [`CNI_CONFIG_DIR`], which outlives a restart.
+pub const USUAL_CNI_CONFIG_DIR: &str = "/etc/cni/net.d";
 /// The name servers that pods may inherit; the kubelet's `resolvConf`.
 pub const RESOLV_CONF: &str = "/run/kayak/resolv.conf";
 /// The runtime's socket.
@@ -70,8 +72,8 @@ pub struct NodeConfig {
     pub fronts: Vec<Front>,
     /// An address that each node has for itself, on its loopback: the API's service leads there.
     pub api_address: IpAddr,
-    /// How pods of this node get their addresses.
-    pub pod_network: PodNetwork,
+    /// How pods of this node get their addresses, where that is not the owner's own affair.
+    pub pod_network: Option<PodNetwork>,
     /// The kubeconfig of the agent itself.
     pub kubeconfig: String,
     /// What the agent does for the cluster, on controllers.

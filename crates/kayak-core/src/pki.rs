@@ -112,10 +112,12 @@ pub fn certificates(cluster: &Cluster) -> Vec<CertificateSpec> {
         client(Kubernetes, "kube-controller-manager", "system:kube-controller-manager", &[]),
         client(Kubernetes, "kube-scheduler", "system:kube-scheduler", &[]),
         client(Kubernetes, "kube-proxy", "system:kube-proxy", &[]),
-        client(Kubernetes, "flannel", "kayak:flannel", &[]),
         serving("kube-controller-manager-serving", "kube-controller-manager"),
         serving("kube-scheduler-serving", "kube-scheduler"),
     ];
+    if !cluster.has_own_pod_network() {
+        table.push(client(Kubernetes, "flannel", "kayak:flannel", &[]));
+    }
     for node in &cluster.nodes {
         let (name, address) = (node.name.as_str(), IpAddr::V4(node.address));
         let user = format!("system:node:{name}");

@@ -11,8 +11,8 @@ use common::{assets, cluster};
 use kayak_core::assets::Assets;
 use kayak_core::object::{Object, ObjectId};
 use kayak_core::plan::{
-    ApiSeen, AssetsSeen, Check, ContainerState, Fact, Named, NodeSeen, Note, ObjectSeen, Observed, Phase,
-    PhaseId, Plan, Step, Wish, lint, node_id, plan, temporary_mirrors,
+    ApiSeen, Aside, AssetsSeen, Check, ContainerState, Fact, Named, NodeSeen, Note, ObjectSeen, Observed,
+    Phase, PhaseId, Plan, Step, Wish, lint, node_id, plan, temporary_mirrors,
 };
 
 /// A cluster, its objects, and what is seen of it.
@@ -89,6 +89,34 @@ fn checks_of(node: &str) -> Vec<Check> {
         Check::SelfHostedInstance { node: name(), component: "kube-apiserver".into() },
     ];
     own.into_iter().chain(temporary_mirrors(node).map(Check::Absent)).collect()
+}
+
+/// Nodes without a network are not Ready, and nobody knows when the owner brings one.
+#[test]
+fn a_network_of_the_owners_own_is_not_waited_for() {
+    let yaml = "controllers: 1\nworkers: 1\nnetwork: { provider: none }";
+    let waits_for = |plan: &Plan| {
+        let gates = plan.phases.iter().flat_map(|phase| phase.gate.iter().map(ToString::to_string));
+        gates.collect::<Vec<_>>().join("\n")
+    };
+    let begun = Fleet::absent(yaml).plan();
+    assert_eq!(begun.aside, [Aside::OwnPodNetwork]);
+    let waited = waits_for(&begun);
+    assert!(!waited.contains("is Ready") && !waited.contains("coredns"), "{waited}");
+    assert!(waited.contains("daemonset/kube-system/kube-proxy is rolled out"), "{waited}");
+
+    let mut up = Fleet::well(yaml);
+    assert!(!up.objects.iter().any(|id| id.name.contains("flannel")));
+    up.seen
+        .holding
+        .retain(|check| !matches!(check, Check::NodeReady(_)) && !check.to_string().contains("coredns"));
+    assert_eq!(up.plan(), Plan::default());
+    up.node("worker-0").outdated.push("its image".into());
+    let again = waits_for(&up.plan());
+    assert!(
+        again.contains("containerd and kubelet run on `worker-0`") && !again.contains("is Ready"),
+        "{again}"
+    );
 }
 
 const THREE: &str = "controllers: 3\nworkers: 3";
@@ -171,7 +199,7 @@ fn the_lint_finds_each_broken_rule_of_fleets() {
     let anew = |name: &str| vec![Step::StopNode(name.into()), Step::StartNode(name.into())];
     let one = |name: &str, gate| phase(anew(name), gate);
     let back = |name: &str| vec![Check::Member(name.into())];
-    let plan = |phases| Plan { phases };
+    let plan = |phases| Plan { phases, ..Plan::default() };
     let patient = plan(vec![one("controller-0", back("controller-0")), one("controller-1", vec![])]);
     assert_eq!(lint(&patient, &fleet.seen), []);
     let hasty = plan(vec![one("controller-0", vec![]), one("controller-1", vec![])]);

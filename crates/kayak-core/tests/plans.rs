@@ -104,6 +104,10 @@ fn nothing() -> Observed {
     }
 }
 
+fn of(phases: Vec<Phase>) -> Plan {
+    Plan { phases, ..Plan::default() }
+}
+
 fn checked(seen: &Observed) -> Plan {
     checked_with(seen, &Named::default())
 }
@@ -291,18 +295,18 @@ fn a_node_in_another_form_is_started_anew_and_pivots_again() {
 fn the_lint_finds_each_broken_rule() {
     let seen = nothing();
     let good = checked(&seen);
-    let without = |id: PhaseId| Plan { phases: good.phases.iter().filter(|p| p.id != id).cloned().collect() };
+    let without = |id: PhaseId| of(good.phases.iter().filter(|p| p.id != id).cloned().collect());
     let too_early = || Note::TemporaryRemovedTooEarly { node: NODE.into() };
     assert_eq!(lint(&without(PhaseId::SelfHosted), &seen), [too_early(), too_early()]);
     assert_eq!(lint(&without(PhaseId::HandOver), &seen), [too_early()]);
     assert_eq!(lint(&without(PhaseId::Pivot), &seen), [Note::TemporaryStays { node: NODE.into() }]);
     assert_eq!(lint(&without(PhaseId::Temporary), &seen)[0], Note::AppliesWithoutApi);
     let stays = Step::StopNode(NODE.into());
-    let stopped = Plan { phases: vec![Phase { id: PhaseId::Nodes, steps: vec![stays], gate: vec![] }] };
+    let stopped = of(vec![Phase { id: PhaseId::Nodes, steps: vec![stays], gate: vec![] }]);
     assert_eq!(lint(&stopped, &seen), [Note::NodeStaysStopped { node: NODE.into() }]);
     let id = objects().remove(0);
     let delete = Step::Delete(vec![id.clone()]);
-    let deleted = Plan { phases: vec![Phase { id: PhaseId::Remove, steps: vec![delete], gate: vec![] }] };
+    let deleted = of(vec![Phase { id: PhaseId::Remove, steps: vec![delete], gate: vec![] }]);
     assert_eq!(lint(&deleted, &all_well()), [Note::DeletesWished { object: id.to_string() }]);
     let blind = Observed { nodes: BTreeMap::new(), ..seen };
     assert!(lint(&good, &blind).iter().any(|note| matches!(note, Note::ActsOnUnknown { .. })));

@@ -124,7 +124,9 @@ fn verdicts<'a>(cluster: &'a ClusterHandle, check: &'a Check) -> BoxStream<'a, V
         Check::RolledOut(id) => object(cluster, id, move |seen| rolled_out(id, seen)),
         Check::Absent(id) => absent(cluster, id),
         Check::Registered(name) => object(cluster, &node_id(name), registered),
-        Check::NodeReady(name) => object(cluster, &node_id(name), node_ready),
+        Check::NodeReady(name) => {
+            object(cluster, &node_id(name), |seen| node_ready(&cluster.assets.cluster, seen))
+        }
     }
 }
 

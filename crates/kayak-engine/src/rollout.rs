@@ -1,5 +1,6 @@
 //! Reads from an object's status whether what it asks for is there.
 
+use kayak_core::cluster::Cluster;
 use kayak_core::object::ObjectId;
 use serde_json::Value;
 
@@ -57,8 +58,22 @@ pub fn registered(object: Option<&Value>) -> Verdict {
     room.map_or_else(|| Verdict::NotYet("its kubelet has not registered it yet".into()), |_| Verdict::Holds)
 }
 
-/// Says whether a node is Ready.
-pub fn node_ready(object: Option<&Value>) -> Verdict {
+/// What a kubelet says of its node where no CNI configuration is.
+const NO_NETWORK: &str = "NetworkReady=false";
+
+/// Says whether a node is Ready, and whose affair it is where it has no network.
+pub fn node_ready(cluster: &Cluster, object: Option<&Value>) -> Verdict {
+    match ready(object) {
+        Verdict::NotYet(because) if cluster.has_own_pod_network() && because.contains(NO_NETWORK) => {
+            Verdict::NotYet(format!(
+                "the owner's own pod network is missing (`network.provider: none`), and the kubelet says: {because}"
+            ))
+        }
+        verdict => verdict,
+    }
+}
+
+fn ready(object: Option<&Value>) -> Verdict {
     let conditions = object.and_then(|o| o.pointer("/status/conditions")).and_then(Value::as_array);
     let ready = conditions.into_iter().flatten().find(|c| c["type"] == "Ready");
     match ready {
@@ -72,8 +87,11 @@ pub fn node_ready(object: Option<&Value>) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use kayak_core::config::NetworkProvider;
     use serde_json::json;
+
+    use super::*;
+    use crate::status::tests::cluster;
 
     fn id(kind: &str) -> ObjectId {
         ObjectId {
@@ -111,5 +129,24 @@ mod tests {
         assert_eq!(not_yet("Deployment", &object), "1 older ones have not ended");
         object["status"]["replicas"] = json!(1);
         assert_eq!(rolled_out(&id("Deployment"), Some(&object)), Verdict::Holds);
+    }
+
+    #[test]
+    fn a_node_without_a_network_waits_for_whoever_brings_it() {
+        let message = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady";
+        let conditions = json!([{ "type": "Ready", "status": "False", "message": message }]);
+        let node = json!({ "status": { "conditions": conditions } });
+        let judged = |cluster: &Cluster| match node_ready(cluster, Some(&node)) {
+            Verdict::NotYet(because) => because,
+            Verdict::Holds => panic!("holds"),
+        };
+        let mut cluster = cluster(1, 0);
+        assert_eq!(judged(&cluster), message);
+        cluster.config.network.provider = NetworkProvider::None;
+        assert!(
+            judged(&cluster).starts_with("the owner's own pod network is missing"),
+            "{}",
+            judged(&cluster)
+        );
     }
 }

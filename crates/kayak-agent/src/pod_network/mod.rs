@@ -13,7 +13,7 @@ use futures::StreamExt;
 use ipnet::{AddrParseError, IpNet};
 use k8s_openapi::api::core::v1::Node;
 use kayak_core::chain::chain;
-use kayak_core::node::{CNI_CONFIG_DIR, NodeConfig};
+use kayak_core::node::{CNI_CONFIG_DIR, NodeConfig, PodNetwork};
 use kube::Api;
 use kube::runtime::watcher;
 
@@ -49,17 +49,43 @@ enum PodNetworkError {
     Link(#[source] link::LinkError),
     #[error("failed to write `{CNI_CONFIG_DIR}/{FILE}`")]
     Write(#[source] std::io::Error),
+    #[error("failed to remove `{CNI_CONFIG_DIR}/{FILE}`")]
+    Remove(#[source] std::io::Error),
 }
 
-/// Keeps the configuration up to date for ever.
-///
-/// What an earlier run wrote stays until then, so that a node whose API is down starts its pods.
-pub(crate) async fn run(config: NodeConfig, board: Board) {
+/// Keeps the configuration up to date for ever, or out of the way where the owner's own network has one.
+pub(crate) async fn keep(config: NodeConfig, board: Board) {
+    match &config.pod_network {
+        Some(network) => run(&config, network, &board).await,
+        None => match forget(Path::new(CNI_CONFIG_DIR)) {
+            Ok(()) => {
+                board.mended(SUBJECT);
+                board.pod_cidrs(&[]);
+            }
+            Err(error) => {
+                let because = chain(&error);
+                let sentence = format!("kayak's own pod network is in the way of the owner's: {because}.");
+                board.trouble(SUBJECT, &sentence);
+            }
+        },
+    }
+}
+
+/// Takes away what was written while the network was kayak's.
+fn forget(directory: &Path) -> Result<(), PodNetworkError> {
+    match std::fs::remove_file(directory.join(FILE)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(PodNetworkError::Remove(error)),
+        _ => Ok(()),
+    }
+}
+
+/// What an earlier run wrote stays until there is news, so that a node whose API is down starts its pods.
+async fn run(config: &NodeConfig, network: &PodNetwork, board: &Board) {
     if let Some(ranges) = conflist::ranges_on_disk(&Path::new(CNI_CONFIG_DIR).join(FILE)) {
         board.pod_cidrs(&ranges);
     }
     loop {
-        let Err(error) = follow(&config, &board).await;
+        let Err(error) = follow(config, network, board).await;
         let because = chain(&error);
         let sentence = format!("The node's pod ranges are unknown: {because}.");
         match &error {
@@ -72,8 +98,12 @@ pub(crate) async fn run(config: NodeConfig, board: Board) {
     }
 }
 
-async fn follow(config: &NodeConfig, board: &Board) -> Result<Infallible, PodNetworkError> {
-    let client = cluster::client(&config.pod_network.kubeconfig).await.map_err(PodNetworkError::Cluster)?;
+async fn follow(
+    config: &NodeConfig,
+    network: &PodNetwork,
+    board: &Board,
+) -> Result<Infallible, PodNetworkError> {
+    let client = cluster::client(&network.kubeconfig).await.map_err(PodNetworkError::Cluster)?;
     let nodes: Api<Node> = Api::all(client);
     let mut states = pin!(watcher::watch_object(nodes, &config.name));
     while let Some(state) = states.next().await {
@@ -88,7 +118,7 @@ async fn follow(config: &NodeConfig, board: &Board) -> Result<Infallible, PodNet
         board.mended(SUBJECT);
         let ranges = pod_ranges(node.as_ref())?;
         if !ranges.is_empty() {
-            write_down(config, &ranges)?;
+            write_down(config, network, &ranges)?;
             board.pod_cidrs(&ranges);
         }
     }
@@ -105,14 +135,14 @@ fn pod_ranges(node: Option<&Node>) -> Result<Vec<IpNet>, PodNetworkError> {
     ranges.into_iter().flatten().map(parse).collect()
 }
 
-fn write_down(config: &NodeConfig, ranges: &[IpNet]) -> Result<(), PodNetworkError> {
+fn write_down(config: &NodeConfig, network: &PodNetwork, ranges: &[IpNet]) -> Result<(), PodNetworkError> {
     // No route need cover the address of a VPN's link.
     let mtu = match &config.interface {
         Some(link) => link::mtu_of(link),
         None => link::mtu(config.address),
     };
     let mtu = mtu.map_err(PodNetworkError::Link)?;
-    let mtu = mtu.saturating_sub(config.pod_network.overhead);
+    let mtu = mtu.saturating_sub(network.overhead);
     let text = Conflist { ranges, mtu }.render();
     let path = Path::new(CNI_CONFIG_DIR).join(FILE);
     // The runtime reads it again at every write, and the node's status changes all the time.
@@ -120,4 +150,23 @@ fn write_down(config: &NodeConfig, ranges: &[IpNet]) -> Result<(), PodNetworkErr
         return Ok(());
     }
     write::atomically(&path, text.as_bytes()).map_err(PodNetworkError::Write)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_own_configuration_is_taken_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let of_owner = directory.path().join("05-owner.conflist");
+        for path in [&directory.path().join(FILE), &of_owner] {
+            std::fs::write(path, "{}").unwrap();
+        }
+        for _ in 0..2 {
+            forget(directory.path()).unwrap();
+            let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().flatten().collect();
+            assert_eq!(left.iter().map(|entry| entry.path()).collect::<Vec<_>>(), [of_owner.clone()]);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use kayak_core::host::MANIFEST_DIR;
-use kayak_core::node::{BINARY_DIR, CNI_CONFIG_DIR, LOG_DIR, NodeConfig, RESOLV_CONF};
+use kayak_core::node::{BINARY_DIR, CNI_CONFIG_DIR, LOG_DIR, NodeConfig, RESOLV_CONF, USUAL_CNI_CONFIG_DIR};
 
 use crate::write;
 
@@ -13,8 +13,16 @@ use crate::write;
 const MACHINE_ID: &str = "/var/lib/kayak/machine-id";
 
 /// What others expect to be there: containerd watches the CNI directory from its start on.
-const DIRECTORIES: &[&str] =
-    &[BINARY_DIR, CNI_CONFIG_DIR, LOG_DIR, MANIFEST_DIR, "/run/kayak", "/var/lib/kayak", "/var/lib/kubelet"];
+const DIRECTORIES: &[&str] = &[
+    BINARY_DIR,
+    CNI_CONFIG_DIR,
+    LOG_DIR,
+    MANIFEST_DIR,
+    "/etc/cni",
+    "/run/kayak",
+    "/var/lib/kayak",
+    "/var/lib/kubelet",
+];
 
 /// Why a file of the node is not in place.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +51,8 @@ pub(super) fn prepare(config: &NodeConfig) -> Result<(), FilesError> {
     for directory in DIRECTORIES {
         fs::create_dir_all(directory).map_err(|e| FilesError::Directory(directory, e))?;
     }
+    link(Path::new(USUAL_CNI_CONFIG_DIR), Path::new(CNI_CONFIG_DIR))
+        .map_err(|e| FilesError::Write(USUAL_CNI_CONFIG_DIR, e))?;
     host_name(&config.name)?;
     let put = |path, text: &str| {
         write::in_place(Path::new(path), text.as_bytes()).map_err(|e| FilesError::Write(path, e))
@@ -54,6 +64,14 @@ pub(super) fn prepare(config: &NodeConfig) -> Result<(), FilesError> {
     put(RESOLV_CONF, &resolv_conf)?;
     put("/etc/resolv.conf", &resolv_conf)?;
     binary()
+}
+
+/// Makes a path lead somewhere, unless it is there already.
+fn link(path: &Path, target: &Path) -> io::Result<()> {
+    match std::os::unix::fs::symlink(target, path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn host_name(name: &str) -> Result<(), FilesError> {

@@ -70,6 +70,9 @@ fn backend(cluster: &Cluster) -> Value {
 /// Bytes that the way between nodes takes off the link's MTU. With one node too: pods keep theirs when
 /// there are more.
 pub fn overhead(cluster: &Cluster) -> u32 {
+    if cluster.has_own_pod_network() {
+        return 0;
+    }
     match cluster.config.network.backend {
         NetworkBackend::Vxlan => VXLAN_OVERHEAD,
         NetworkBackend::HostGw => 0,
@@ -78,7 +81,7 @@ pub fn overhead(cluster: &Cluster) -> u32 {
 
 /// The port on which nodes exchange pods' packets, if they are wrapped on the way.
 pub fn overlay_port(cluster: &Cluster) -> Option<u16> {
-    let overlay = cluster.config.network.backend == NetworkBackend::Vxlan;
+    let overlay = cluster.config.network.backend == NetworkBackend::Vxlan && !cluster.has_own_pod_network();
     (overlay && cluster.nodes.len() > 1).then_some(VXLAN_PORT)
 }
 

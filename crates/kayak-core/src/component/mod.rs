@@ -322,13 +322,16 @@ fn as_wished(cluster: &Cluster, component: Component) -> Component {
 /// The components that run as ordinary objects.
 pub fn self_hosted(cluster: &Cluster, keys: &KeyStore) -> Result<Vec<Component>, MissingKey> {
     let mut components = control_plane(cluster, keys)?;
-    let others =
-        [proxy::component(cluster, keys)?, flannel::component(cluster, keys)?, coredns::component(cluster)];
-    components.extend(others.map(|component| as_wished(cluster, component)));
+    let mut others = vec![proxy::component(cluster, keys)?, coredns::component(cluster)];
+    if !cluster.has_own_pod_network() {
+        others.insert(1, flannel::component(cluster, keys)?);
+    }
+    components.extend(others.into_iter().map(|component| as_wished(cluster, component)));
     Ok(components)
 }
 
 /// Objects that components need beside their workload: accounts, rights, services.
 pub fn extra_objects(cluster: &Cluster) -> Vec<Object> {
-    [coredns::objects(cluster), flannel::objects()].into_iter().flatten().collect()
+    let network = if cluster.has_own_pod_network() { Vec::new() } else { flannel::objects() };
+    [coredns::objects(cluster), network].into_iter().flatten().collect()
 }

@@ -7,7 +7,7 @@ mod planner;
 
 pub use lint::{Note, lint};
 pub use named::{Misnamed, Named};
-pub use phase::{Check, Phase, PhaseId, Plan, Step};
+pub use phase::{Aside, Check, Phase, PhaseId, Plan, Step};
 pub use planner::{is_control_plane, node_id, plan, temporary_mirrors};
 
 use std::collections::{BTreeMap, BTreeSet};

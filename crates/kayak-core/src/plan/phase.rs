@@ -348,11 +348,33 @@ pub struct Phase {
     pub gate: Vec<Check>,
 }
 
+/// What a plan does not care for, although one might expect it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Aside {
+    /// Pods' network is the owner's own affair.
+    OwnPodNetwork,
+}
+
+impl fmt::Display for Aside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OwnPodNetwork => f.write_str(
+                "does not wait until nodes are Ready and CoreDNS runs: both take the owner's own network \
+                 (`network.provider: none`)",
+            ),
+        }
+    }
+}
+
 /// All that has to be done.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// In order; phases with nothing to do are left out.
     pub phases: Vec<Phase>,
+    /// What is left aside; nothing where nothing is done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aside: Vec<Aside>,
 }
 
 impl Plan {
@@ -375,6 +397,9 @@ impl fmt::Display for Plan {
             for check in &phase.gate {
                 writeln!(f, "  wait until {check}")?;
             }
+        }
+        for aside in &self.aside {
+            writeln!(f, "this {aside}")?;
         }
         Ok(())
     }

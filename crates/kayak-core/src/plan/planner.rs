@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Check, ContainerState, Fact, ObjectSeen, Observed, Phase, PhaseId, Plan, Step, Wish};
+use super::{Aside, Check, ContainerState, Fact, ObjectSeen, Observed, Phase, PhaseId, Plan, Step, Wish};
 use crate::cluster::{Cluster, Node, Role};
-use crate::component::{apiserver, controller_manager, scheduler};
+use crate::component::{apiserver, controller_manager, coredns, scheduler};
 use crate::form::TEMPORARY;
 use crate::object::ObjectId;
 
@@ -35,9 +35,32 @@ pub fn plan(wish: &Wish<'_>, seen: &Observed) -> Plan {
         roles(&newcomers),
         pivot(seen, &core, temporary),
     ];
-    phases.extend(later_restarts(wish.cluster, seen).map(restart));
+    phases.extend(later_restarts(wish.cluster, seen).map(|node| restart(wish.cluster, node)));
     phases.extend([remove, verify(wish)]);
-    Plan { phases: phases.into_iter().filter_map(|phase| to_do(phase, &holding)).collect() }
+    let phases: Vec<_> = phases.into_iter().filter_map(|phase| to_do(phase, &holding)).collect();
+    let aside = if phases.is_empty() { Vec::new() } else { aside(wish.cluster) };
+    Plan { phases, aside }
+}
+
+fn aside(cluster: &Cluster) -> Vec<Aside> {
+    cluster.has_own_pod_network().then_some(Aside::OwnPodNetwork).into_iter().collect()
+}
+
+/// The conditions of this kind that can come true without pods' network.
+fn without_network(cluster: &Cluster, check: &Check) -> bool {
+    !cluster.has_own_pod_network()
+        || match check {
+            Check::NodeReady(_) => false,
+            Check::RolledOut(id) => id.name != coredns::NAME,
+            Check::UnitsReady(_)
+            | Check::Member(_)
+            | Check::ApiServes
+            | Check::SelfHostedInstance { .. }
+            | Check::Answers(_)
+            | Check::TemporaryGone(_)
+            | Check::Absent(_)
+            | Check::Registered(_) => true,
+        }
 }
 
 /// The controllers that hold the cluster's state: without most of them there is no API. Where none does,
@@ -69,7 +92,7 @@ fn still_holding(wish: &Wish<'_>, seen: &Observed, inject: &Phase) -> BTreeSet<C
         }
     }
     for node in later_restarts(wish.cluster, seen) {
-        holding.retain(|check| !restart(node).gate.contains(check));
+        holding.retain(|check| !restart(wish.cluster, node).gate.contains(check));
     }
     holding
 }
@@ -176,13 +199,14 @@ fn join(cluster: &Cluster, seen: &Observed, core: &[&Node]) -> Phase {
 }
 
 /// The next node is only started anew when this one is all that it was.
-fn restart(node: &Node) -> Phase {
+fn restart(cluster: &Cluster, node: &Node) -> Phase {
     let name = || node.name.clone();
     let mut gate = vec![Check::UnitsReady(name()), Check::NodeReady(name())];
     if node.role == Role::Controller {
         gate.push(Check::Member(name()));
         gate.push(api_server_on(node));
     }
+    gate.retain(|check| without_network(cluster, check));
     let steps = vec![Step::StopNode(name()), Step::CreateNode(name()), Step::StartNode(name())];
     Phase { id: PhaseId::Restart, steps, gate }
 }
@@ -304,6 +328,7 @@ fn verify(wish: &Wish<'_>) -> Phase {
     gate.extend(cluster.controllers().map(api_server_on));
     let workload = |id: &&ObjectId| id.api_version == "apps/v1";
     gate.extend(wish.objects.iter().filter(workload).cloned().map(Check::RolledOut));
+    gate.retain(|check| without_network(cluster, check));
     Phase { id: PhaseId::Verify, steps: Vec::new(), gate }
 }
 

@@ -53,7 +53,7 @@ fn judge(check: &Check, cluster: &Cluster, answers: &Answers) -> Result<Verdict,
         Check::RolledOut(id) => rolled_out_in(ready(answers)?, id),
         Check::Absent(id) => absent_from(ready(answers)?, id),
         Check::Registered(name) => Ok(registered(ready(answers)?.nodes.known()?.get(name))),
-        Check::NodeReady(name) => Ok(node_ready(ready(answers)?.nodes.known()?.get(name))),
+        Check::NodeReady(name) => Ok(node_ready(cluster, ready(answers)?.nodes.known()?.get(name))),
     }
 }
 

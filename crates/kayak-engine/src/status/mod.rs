@@ -69,7 +69,7 @@ impl Report {
         let agents = check::of_agents(cluster, objects).into_iter();
         let api = check::of_api(cluster, objects).into_iter();
         let checks: Vec<_> = agents.chain(api).map(|check| checks::report(check, cluster, answers)).collect();
-        let nodes: Vec<_> = cluster.nodes.iter().map(|node| nodes::report(node, answers)).collect();
+        let nodes: Vec<_> = cluster.nodes.iter().map(|node| nodes::report(cluster, node, answers)).collect();
         let certificates = certificates::report(&answers.certificates, now);
         let runs =
             |node: &NodeReport| node.state == Some(ContainerState::Running) && node.troubles.is_empty();
@@ -99,7 +99,7 @@ pub async fn report(cluster: &ClusterHandle) -> Result<Report, AssetsError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use kayak_core::cluster::{Images, MachineFacts};
     use kayak_core::config::Config;
     use kayak_core::node::Status;
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     /// A cluster of so many controllers and workers.
-    pub(super) fn cluster(controllers: u32, workers: u32) -> Cluster {
+    pub(crate) fn cluster(controllers: u32, workers: u32) -> Cluster {
         let config = Config { controllers, workers, ..Config::default() };
         let [kubernetes_version, node, kubernetes, etcd, coredns, flannel, pause] =
             ["v1.36.3", "node", "kubernetes", "etcd", "coredns", "flannel", "pause"].map(str::to_owned);

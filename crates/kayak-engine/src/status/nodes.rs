@@ -1,6 +1,6 @@
 //! Nodes, and what runs on them of the cluster's own.
 
-use kayak_core::cluster::{Node, Role};
+use kayak_core::cluster::{Cluster, Node, Role};
 use kayak_core::plan::{ContainerState, Fact};
 use kayak_core::pods::{ContainerRow, PodRow, State};
 use serde::Serialize;
@@ -48,7 +48,7 @@ pub struct ComponentReport {
     pub version: String,
 }
 
-pub(super) fn report(node: &Node, answers: &Answers) -> NodeReport {
+pub(super) fn report(cluster: &Cluster, node: &Node, answers: &Answers) -> NodeReport {
     let mut troubles = Vec::new();
     let state = match answers.nodes.get(&node.name).map(|node| &node.state) {
         Some(Fact::Known(state)) => Some(*state),
@@ -60,7 +60,7 @@ pub(super) fn report(node: &Node, answers: &Answers) -> NodeReport {
     };
     let object = answers.api().and_then(|api| Ok(api.nodes.known()?.get(&node.name)));
     let (ready, because) = match &object {
-        Ok(object) => match node_ready(*object) {
+        Ok(object) => match node_ready(cluster, *object) {
             Verdict::Holds => (Some(true), None),
             Verdict::NotYet(because) => (Some(false), Some(because)),
         },
@@ -142,6 +142,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::ask::tests::answers;
+    use super::super::tests::cluster;
     use super::*;
 
     fn node() -> Node {
@@ -204,18 +205,18 @@ mod tests {
                 "nodeInfo": { "kubeletVersion": "v1", "containerRuntimeVersion": "containerd://2" },
             } }),
         );
-        let well = report(&node(), &answers);
+        let well = report(&cluster(1, 1), &node(), &answers);
         assert_eq!((well.ready, well.kubelet.as_deref()), (Some(true), Some("v1.36.3")));
         assert!(well.troubles.is_empty() && well.because.is_none(), "{well:?}");
 
         let silent = Fact::Unknown("the node said nothing within 3 s".into());
         answers.nodes.get_mut("worker-0").unwrap().look = silent;
-        let stopped = report(&node(), &answers);
+        let stopped = report(&cluster(1, 1), &node(), &answers);
         assert_eq!(stopped.troubles, ["the node said nothing within 3 s"]);
         assert_eq!((stopped.kubelet.as_deref(), stopped.containerd.as_deref()), (Some("v1"), Some("2")));
 
         answers.api.nodes = Fact::Unknown("the API said nothing within 3 s".into());
-        let dark = report(&node(), &answers);
+        let dark = report(&cluster(1, 1), &node(), &answers);
         assert_eq!((dark.ready, dark.kubelet), (None, None));
         assert_eq!(dark.because.as_deref(), Some("the API said nothing within 3 s"));
     }

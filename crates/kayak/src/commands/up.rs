@@ -144,6 +144,9 @@ async fn execute(
     }
     list_edits(&decision.seen, doing.named, progress);
     list_surplus(&decision.seen, doing.named);
+    for aside in &decision.plan.aside {
+        report::note(&format!("  this {aside}"));
+    }
     if let (Fact::Unknown(_), false) = (&decision.seen.api, doing.named.remove.is_empty()) {
         report::note("nothing is removed by this run: no API tells what there is; run it again afterwards");
     }

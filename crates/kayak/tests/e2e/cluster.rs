@@ -45,7 +45,7 @@ impl Cluster {
     /// Removes what a killed run has left.
     pub fn remove_leftovers() {
         crate::inventory::remove_leftovers();
-        let shared = ["e2e", "e2e-fleet", "e2e-gw"];
+        let shared = ["e2e", "e2e-fleet", "e2e-gw", "e2e-own-net"];
         let alone = ["e2e-assets", "e2e-cut", "e2e-left", "e2e-home", "e2e-own", "e2e-settings", "e2e-vip"];
         for name in shared.into_iter().chain(alone) {
             let output = kayak(&["--cluster", name, "down", "--yes"]).output().unwrap();

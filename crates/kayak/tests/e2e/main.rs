@@ -39,7 +39,10 @@ use std::sync::Arc;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use cluster::{Cluster, Shared};
-use fleet::{Fleet, api_rolls_unnoticed, comes_up_and_grows, failures_are_survived, packets_reach_every_pod};
+use fleet::{
+    Fleet, api_rolls_unnoticed, comes_up_and_grows, failures_are_survived, own_pod_network,
+    packets_reach_every_pod,
+};
 use inventory::Inventory;
 
 /// A scenario by its name.
@@ -132,6 +135,10 @@ const ALONE: &[Named<fn()>] = &[
     ("root_of_a_user_namespace_is_not_the_machines", preflight::root_of_a_user_namespace),
     ("an_edited_rendering_starts_as_edited", assets_by_hand::an_edited_rendering_starts_as_edited),
     ("packets_go_by_routes_with_host_gw", packets_reach_every_pod::packets_go_by_routes_with_host_gw),
+    (
+        "a_network_of_the_owners_own_makes_nodes_ready",
+        own_pod_network::a_network_of_the_owners_own_makes_nodes_ready,
+    ),
     ("settings_take_effect", settings::settings_take_effect),
     ("a_gate_that_does_not_open_says_why", assets_by_hand::a_gate_that_does_not_open_says_why),
     ("the_bundle_travels_in_one_file", bundle_travels::the_bundle_travels_in_one_file),

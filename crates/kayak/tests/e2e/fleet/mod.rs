@@ -3,6 +3,7 @@
 pub mod api_rolls_unnoticed;
 pub mod comes_up_and_grows;
 pub mod failures_are_survived;
+pub mod own_pod_network;
 pub mod packets_reach_every_pod;
 mod streams;
 mod writer;

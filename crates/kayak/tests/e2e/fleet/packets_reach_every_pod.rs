@@ -15,10 +15,10 @@ use crate::workloads_run::get;
 
 /// How long one transfer may stand still.
 const PATIENCE: Duration = Duration::from_secs(10);
-const MEGABYTE: usize = 1 << 20;
+pub(super) const MEGABYTE: usize = 1 << 20;
 
 /// A network with an address in it: a pod's, or a node's.
-struct End {
+pub(super) struct End {
     name: String,
     network: Network,
     address: IpAddr,
@@ -59,7 +59,7 @@ pub fn packets_go_by_routes_with_host_gw() {
 }
 
 /// The pods of these nodes.
-fn pods(cluster: &Cluster, nodes: &[&str]) -> Vec<End> {
+pub(super) fn pods(cluster: &Cluster, nodes: &[&str]) -> Vec<End> {
     let pod = |node: &&str| {
         let name = format!("box-{node}");
         let pod = json(cluster, &["get", "pod", &name]);
@@ -70,7 +70,7 @@ fn pods(cluster: &Cluster, nodes: &[&str]) -> Vec<End> {
 }
 
 /// The nodes themselves.
-fn hosts(cluster: &Cluster, nodes: &[&str]) -> Vec<End> {
+pub(super) fn hosts(cluster: &Cluster, nodes: &[&str]) -> Vec<End> {
     let host = |node: &&str| {
         let found = json(cluster, &["get", "node", node]);
         let address = text(&found, "/status/addresses/0/address").parse().unwrap();
@@ -90,7 +90,7 @@ pub fn network_of_pod(uid: &str) -> Network {
 }
 
 /// From every pod to every other, by TCP and UDP; from every node to every pod, and back.
-fn every_way(pods: &[End], hosts: &[End], bytes: usize) {
+pub(super) fn every_way(pods: &[End], hosts: &[End], bytes: usize) {
     for from in pods {
         for to in pods.iter().filter(|to| to.name != from.name) {
             transfer(from, to, bytes);
