@@ -107,8 +107,12 @@ impl ApiError {
 pub async fn client(kubeconfig: &str) -> Result<kube::Client, ApiError> {
     let parsed = Kubeconfig::from_yaml(kubeconfig).map_err(ApiError::Kubeconfig)?;
     let options = KubeConfigOptions { context: way::context(&parsed).await, ..KubeConfigOptions::default() };
+    connect(parsed, &options).await
+}
+
+async fn connect(kubeconfig: Kubeconfig, options: &KubeConfigOptions) -> Result<kube::Client, ApiError> {
     let mut config =
-        kube::Config::from_custom_kubeconfig(parsed, &options).await.map_err(ApiError::Kubeconfig)?;
+        kube::Config::from_custom_kubeconfig(kubeconfig, options).await.map_err(ApiError::Kubeconfig)?;
     // A proxy of the user's environment has no business between a machine and its own nodes.
     config.proxy_url = None;
     config.connect_timeout = Some(Duration::from_secs(5));

@@ -15,6 +15,9 @@ use super::prober::Target;
 /// How long clients are held after an instance has started, or after the last ready one was seen: its
 /// kubelet, which needs no API for that, starts it again within seconds.
 pub(super) const COMES_BACK: Duration = Duration::from_secs(30);
+/// The same for clients from outside and from other nodes, while another node has one ready: refused, they take
+/// that one. Long enough for a successor that is about to be ready.
+const ELSEWHERE: Duration = Duration::from_secs(1);
 /// How long clients are held for another node that was never asked: about as long as asking takes.
 const FIRST_ANSWER: Duration = Duration::from_secs(2);
 
@@ -133,6 +136,12 @@ impl Known {
         self.instances.iter().filter(move |instance| instance.is_among(among))
     }
 
+    /// Whether no instance of this node is ready, but one of another.
+    fn is_only_elsewhere(&self) -> bool {
+        let ready = |here| self.instances.iter().any(|one| one.ready && one.is_here() == here);
+        self.looked && ready(false) && !ready(true)
+    }
+
     fn find(&mut self, uid: &str) -> Option<&mut Instance> {
         self.instances.iter_mut().find(|instance| instance.uid == uid)
     }
@@ -173,7 +182,12 @@ impl Pool {
         let known = self.known.borrow();
         let of_one = |instance: &Instance| if instance.ready { now + COMES_BACK } else { instance.hope };
         let unseen = (!known.looked).then_some(now + COMES_BACK);
-        known.among(among).map(of_one).chain(unseen).chain(known.hope).max().unwrap_or(now)
+        let hope = known.among(among).map(of_one).chain(unseen).chain(known.hope).max().unwrap_or(now);
+        if among == Among::Own && known.is_only_elsewhere() {
+            hope.checked_sub(COMES_BACK.saturating_sub(ELSEWHERE)).unwrap_or(now)
+        } else {
+            hope
+        }
     }
 
     /// Waits until there is such hope, or none.

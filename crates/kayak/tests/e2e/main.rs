@@ -40,8 +40,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use cluster::{Cluster, Shared};
 use fleet::{
-    Fleet, api_rolls_unnoticed, comes_up_and_grows, failures_are_survived, own_pod_network,
-    packets_reach_every_pod,
+    Fleet, api_rolls_unnoticed, api_server_stands_still, comes_up_and_grows, failures_are_survived,
+    own_pod_network, packets_reach_every_pod,
 };
 use inventory::Inventory;
 
@@ -114,6 +114,10 @@ const FLEET: &[Named<FleetScenario>] = &[
     ),
     ("the_next_leader_takes_over", failures_are_survived::the_next_leader_takes_over),
     ("a_member_that_stands_still_catches_up", failures_are_survived::a_member_that_stands_still_catches_up),
+    (
+        "an_api_server_that_stands_still_is_left_within_seconds",
+        api_server_stands_still::an_api_server_that_stands_still_is_left_within_seconds,
+    ),
     (
         "a_controller_that_is_cut_off_writes_nothing_and_heals",
         failures_are_survived::a_controller_that_is_cut_off_writes_nothing_and_heals,

@@ -160,3 +160,23 @@ async fn with_another_node_ready_what_happens_here_does_not_matter() {
     pool.remove("dead");
     assert_eq!(picked(&pool, Among::All).as_deref(), Some(PEER));
 }
+
+#[tokio::test(start_paused = true)]
+async fn clients_from_elsewhere_are_soon_refused_where_another_node_can_serve_them() {
+    let pool = pool(&["own"]);
+    add_peer(&pool);
+    pool.set_ready("own", None);
+    pool.set_ready(PEER, None);
+    advance(100 * SECOND).await;
+    assert!(pool.may_become_ready(Among::Own));
+    pool.set_ready("own", Some("it does not answer"));
+    assert!(pool.may_become_ready(Among::Own), "a successor may be about to be ready");
+    timeout(ELSEWHERE + Duration::from_millis(10), pool.until(Among::Own, false)).await.unwrap();
+    assert!(pool.may_become_ready(Among::All));
+    pool.set_ready(PEER, Some("it does not answer either"));
+    assert!(pool.may_become_ready(Among::Own), "nobody can serve them, so they wait");
+    pool.set_ready(PEER, None);
+    assert!(!pool.may_become_ready(Among::Own));
+    pool.set_ready("own", None);
+    assert!(pool.may_become_ready(Among::Own), "it is back");
+}

@@ -166,3 +166,24 @@ async fn an_instance_elsewhere_is_given_connections_as_soon_as_it_is_ready() {
     here.ready(&[&there.own.to_string()]).await;
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
 }
+
+/// Streams through other nodes' agents last for as long as their own API server lets them.
+#[tokio::test]
+async fn one_that_leaves_without_another_where_other_nodes_serve_keeps_its_connections() {
+    let (here, there) = two_nodes(17109).await;
+    let (old, elsewhere) = (there.start("old", 200).await, here.start("elsewhere", 200).await);
+    there.running(&[&old]);
+    there.others(&[elsewhere.address]);
+    let peer = there.own.to_string();
+    here.ready(&[&peer]).await;
+    let (_, mut stream) = here.connect().await;
+    there.ready(&["old", &elsewhere.address.to_string()]).await;
+    old.answers(LEAVING);
+    sleep(Duration::from_secs(1)).await;
+    // Nobody is accepted any more, and whoever asked on a kept connection has lost it.
+    old.finishes();
+    sleep(Duration::from_secs(4)).await;
+    assert!(!here.status(&peer).ready);
+    assert!(echoes(&mut stream).await, "what it has begun it finishes");
+    listens(there.own, false).await;
+}

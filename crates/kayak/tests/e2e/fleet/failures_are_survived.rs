@@ -15,19 +15,19 @@ use crate::nodes_can_be_looked_into::{AGENT, CONTAINERD, KUBELET, process_on};
 /// How long nothing may be written when a controller is lost.
 const WRITES_RESUME: Duration = Duration::from_secs(10);
 /// How long nothing may be read by another node's balancer.
-const READS_RESUME: Duration = Duration::from_secs(3);
+pub(super) const READS_RESUME: Duration = Duration::from_secs(3);
 /// How long until a lost worker's pods run elsewhere.
 const PODS_MOVE: Duration = Duration::from_mins(1);
 /// How long until there is another leader among controller managers or schedulers.
 const NEXT_LEADER: Duration = Duration::from_secs(20);
 
 /// How long links are down; members of etcd stand still for half of it. 60 in the long series.
-fn fault() -> Duration {
+pub(super) fn fault() -> Duration {
     Duration::from_secs(number("KAYAK_FAULT_SECONDS", 20))
 }
 
 /// Writes, lets something happen, and looks at what was written.
-fn writing(cluster: &Cluster, namespace: &str, happens: impl FnOnce() -> Instant) -> Written {
+pub(super) fn writing(cluster: &Cluster, namespace: &str, happens: impl FnOnce() -> Instant) -> Written {
     let writer = Writer::start(cluster, namespace);
     wait_for_writes(cluster, namespace);
     let since = happens();
@@ -39,7 +39,7 @@ fn writing(cluster: &Cluster, namespace: &str, happens: impl FnOnce() -> Instant
     written
 }
 
-fn others(node: &str) -> Vec<&'static str> {
+pub(super) fn others(node: &str) -> Vec<&'static str> {
     CONTROLLERS.into_iter().filter(|other| *other != node).collect()
 }
 

@@ -1,6 +1,7 @@
 //! Three controllers and three workers, which the scenarios here share.
 
 pub mod api_rolls_unnoticed;
+pub mod api_server_stands_still;
 pub mod comes_up_and_grows;
 pub mod failures_are_survived;
 pub mod own_pod_network;
