@@ -7,6 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use futures::stream::{self, FuturesUnordered};
 use futures::{StreamExt as _, TryStreamExt as _};
 use kayak_core::assets::{AssetsError, Content, is_secret};
+use kayak_core::chain::chain;
 use kayak_core::cluster::Node;
 use kayak_core::component::apiserver;
 use kayak_core::component::etcd::BOOTSTRAP_FILE;
@@ -64,6 +65,9 @@ pub enum ExecuteError {
         /// What it said.
         stderr: String,
     },
+    /// Nobody is left to be asked.
+    #[error("etcd's member on `{0}` cannot be taken out: no controller stays that could be asked to")]
+    NobodyStays(String),
     /// The plan names something that the assets do not have.
     #[error("the plan names `{0}`, which is not among the assets")]
     NotAnAsset(String),
@@ -225,12 +229,24 @@ impl Executor<'_> {
         self.run(node, &["rm".to_owned(), "-rf".into(), TEMPORARY_SECRETS.into()]).await
     }
 
-    /// Asks a controller that stays to take another one's member out: etcd refuses if a majority would be
-    /// lost by it.
+    /// Asks the controllers that stay, until one of them has taken another one's member out: any may be down,
+    /// and etcd refuses if a majority would be lost by it.
     async fn remove_member(&self, node: &str) -> Result<(), ExecuteError> {
-        let stays =
-            self.cluster.assets.cluster.first_controller().map(|n| n.name.clone()).unwrap_or_default();
-        self.run(&stays, &[BINARY, "etcd-remove", node].map(str::to_owned)).await
+        let mut refused = ExecuteError::NobodyStays(node.into());
+        for stays in self.cluster.assets.cluster.controllers() {
+            match self.run(&stays.name, &[BINARY, "etcd-remove", node].map(str::to_owned)).await {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    tracing::info!(
+                        "`{}` did not take out etcd's member on `{node}`: {}",
+                        stays.name,
+                        chain(&error)
+                    );
+                    refused = error;
+                }
+            }
+        }
+        Err(refused)
     }
 
     async fn run(&self, node: &str, command: &[String]) -> Result<(), ExecuteError> {
