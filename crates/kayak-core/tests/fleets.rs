@@ -37,6 +37,7 @@ impl Fleet {
             guarded: false,
             nodes: nodes.collect(),
             surplus_nodes: BTreeMap::new(),
+            surplus_down: BTreeSet::new(),
             api: Fact::Unknown("no node runs".into()),
             holding: BTreeSet::new(),
         };
@@ -189,6 +190,27 @@ fn what_is_no_longer_wished_goes_when_it_is_named() {
     let plan = fleet.plan();
     assert_eq!(plan.phases[0], Phase { id: PhaseId::Remove, steps, gate });
     assert_eq!(plan.phases[1].id, PhaseId::Verify, "what runs on every node is waited for");
+}
+
+/// It would never be rolled out there, and the owner may not know yet that it is gone.
+#[test]
+fn a_dead_node_that_is_not_wished_is_left_aside_and_its_vote_does_not_count() {
+    let mut fleet = Fleet::well("controllers: 2");
+    fleet.seen.surplus_nodes = [("controller-2".to_owned(), true), ("worker-0".to_owned(), false)].into();
+    fleet.seen.surplus_down = ["controller-2".to_owned(), "worker-0".to_owned()].into();
+    assert_eq!(fleet.plan(), Plan::default());
+    fleet.seen.holding.retain(|check| !check.to_string().contains("kube-proxy"));
+    let dead = |node: &str| Aside::DeadNode(node.into());
+    assert_eq!(fleet.plan().aside, [dead("controller-2"), dead("worker-0")]);
+    fleet.named.remove = ["node/controller-2".to_owned()].into();
+    let plan = fleet.plan();
+    assert_eq!(plan.aside, [dead("worker-0")]);
+    assert_eq!(plan.phases[0].steps[0], Step::RemoveMember("controller-2".into()));
+
+    // Two of three are down: without a majority nothing is taken out.
+    fleet.node("controller-1").container = ContainerState::Stopped;
+    let notes = lint(&plan, &fleet.seen);
+    assert!(matches!(notes[..], [Note::LosesQuorum { .. }]), "{notes:?}");
 }
 
 /// Each of these breaks a rule of fleets, and exactly that is found.

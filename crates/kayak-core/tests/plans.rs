@@ -48,6 +48,7 @@ fn all_well() -> Observed {
         guarded: true,
         nodes: BTreeMap::from([(NODE.into(), node)]),
         surplus_nodes: BTreeMap::new(),
+        surplus_down: BTreeSet::new(),
         api: Fact::Known(ApiSeen { objects, surplus: Vec::new() }),
         holding,
     }
@@ -99,6 +100,7 @@ fn nothing() -> Observed {
         guarded: false,
         nodes: BTreeMap::from([(NODE.into(), node)]),
         surplus_nodes: BTreeMap::new(),
+        surplus_down: BTreeSet::new(),
         api: Fact::Unknown("no node runs".into()),
         holding: BTreeSet::new(),
     }

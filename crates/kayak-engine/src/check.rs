@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
+use kayak_core::chain::chain;
 use kayak_core::cluster::Cluster;
 use kayak_core::form::TEMPORARY;
 use kayak_core::node::{InstanceStatus, Status};
 use kayak_core::object::{Object, ObjectId};
 use kayak_core::plan::{Check, is_control_plane, node_id, temporary_mirrors};
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, ListParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
@@ -19,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::api::handle;
 use crate::cluster::ClusterHandle;
 use crate::event::{Event, Listener};
-use crate::rollout::{Verdict, node_ready, registered, rolled_out};
+use crate::rollout::{Verdict, left_aside, node_ready, registered, rolled_out};
 
 /// How long a condition is looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -121,7 +122,7 @@ fn verdicts<'a>(cluster: &'a ClusterHandle, check: &'a Check) -> BoxStream<'a, V
         Check::Answers(component) => anywhere(cluster, component).boxed(),
         Check::TemporaryGone(node) => status(cluster, node, temporary_gone).boxed(),
         Check::ApiServes => api_serves(cluster).boxed(),
-        Check::RolledOut(id) => object(cluster, id, move |seen| rolled_out(id, seen)),
+        Check::RolledOut(id) => workload(cluster, id),
         Check::Absent(id) => absent(cluster, id),
         Check::Registered(name) => object(cluster, &node_id(name), registered),
         Check::NodeReady(name) => {
@@ -220,17 +221,48 @@ fn api_serves(cluster: &ClusterHandle) -> impl Stream<Item = Verdict> + Send + '
     })
 }
 
+/// Judges a workload, now and at every change of it: nodes that go change it, too.
+fn workload<'a>(cluster: &'a ClusterHandle, id: &'a ObjectId) -> BoxStream<'a, Verdict> {
+    let judged = object(cluster, id, |seen| rolled_out(id, seen, 0));
+    let judged = judged.then(move |verdict| async move {
+        match verdict {
+            Verdict::Holds => Verdict::Holds,
+            Verdict::NotYet(because) => match without_the_dead(cluster, id).await {
+                Ok(verdict) => verdict.unwrap_or(Verdict::NotYet(because)),
+                Err(error) => {
+                    Verdict::NotYet(format!("{because}; of nodes nothing is known: {}", chain(&error)))
+                }
+            },
+        }
+    });
+    judged.boxed()
+}
+
+/// Judges a workload without the nodes that are dead and no longer wished, if there are any.
+async fn without_the_dead(cluster: &ClusterHandle, id: &ObjectId) -> Result<Option<Verdict>, kube::Error> {
+    let nodes = handle(cluster.client(), &node_id("")).list(&ListParams::default()).await?;
+    let nodes: Vec<_> = nodes.into_iter().map(value).collect();
+    if left_aside(&cluster.assets.cluster, None, &nodes) == 0 {
+        return Ok(None);
+    }
+    let workload = handle(cluster.client(), id).get_opt(&id.name).await?.map(value);
+    let aside = left_aside(&cluster.assets.cluster, workload.as_ref(), &nodes);
+    Ok(Some(rolled_out(id, workload.as_ref(), aside)))
+}
+
+fn value(object: DynamicObject) -> Value {
+    let mut value = object.data;
+    value["metadata"] = serde_json::to_value(object.metadata).unwrap_or_default();
+    value
+}
+
 /// Judges an object, now and at every change.
 fn object<'a>(
     cluster: &ClusterHandle,
     id: &ObjectId,
     judge: impl Fn(Option<&Value>) -> Verdict + Send + 'a,
 ) -> BoxStream<'a, Verdict> {
-    let look = move |object: DynamicObject| {
-        let mut value = object.data;
-        value["metadata"] = serde_json::to_value(object.metadata).unwrap_or_default();
-        judge(Some(&value))
-    };
+    let look = move |object: DynamicObject| judge(Some(&value(object)));
     changes(cluster, id, move |event| match event {
         watcher::Event::InitApply(object) | watcher::Event::Apply(object) => Some(look(object)),
         watcher::Event::Delete(_) => Some(Verdict::NotYet("it was deleted".into())),

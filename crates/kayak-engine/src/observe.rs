@@ -61,7 +61,7 @@ pub async fn observe(
         .try_collect()
         .await
         .map_err(ObserveError::Node)?;
-    let surplus_nodes = surplus_nodes(cluster, &nodes).await.map_err(ObserveError::Node)?;
+    let (surplus_nodes, surplus_down) = surplus_nodes(cluster, &nodes).await.map_err(ObserveError::Node)?;
     let guarded = cluster.driver.is_guarded(&cluster.cluster_spec()).await.map_err(ObserveError::Node)?;
     // Nothing answers where nothing runs: looking would only take time, and addresses of a bridge
     // that is not there belong to somebody else's network.
@@ -69,22 +69,27 @@ pub async fn observe(
     let api =
         if running { observe_api(cluster, &objects).await? } else { Fact::Unknown("no node runs".into()) };
     let holding = if running { observe_checks(cluster, &objects, &api).await } else { BTreeSet::new() };
-    Ok(Observed { assets, guarded, nodes, surplus_nodes, api, holding })
+    Ok(Observed { assets, guarded, nodes, surplus_nodes, surplus_down, api, holding })
 }
 
-/// Finds the nodes that are there and not wished, and whether etcd has joined there.
+/// Finds the nodes that are there and not wished, and whether etcd has joined there; and which do not run.
 async fn surplus_nodes(
     cluster: &ClusterHandle,
     wished: &BTreeMap<String, NodeSeen>,
-) -> Result<BTreeMap<String, bool>, DriverError> {
-    let mut surplus = BTreeMap::new();
+) -> Result<(BTreeMap<String, bool>, BTreeSet<String>), DriverError> {
+    let (mut surplus, mut down) = (BTreeMap::new(), BTreeSet::new());
     for node in cluster.driver.nodes(cluster.assets.cluster.name()).await? {
         if !wished.contains_key(&node) {
-            let joined = cluster.driver.get(&cluster.node_id(&node), Utf8Path::new(JOINED_FILE)).await?;
+            let id = cluster.node_id(&node);
+            let joined = cluster.driver.get(&id, Utf8Path::new(JOINED_FILE)).await?;
+            match ContainerState::from(cluster.driver.state(&id).await?) {
+                ContainerState::Running => {}
+                ContainerState::Absent | ContainerState::Stopped => drop(down.insert(node.clone())),
+            }
             surplus.insert(node, joined.is_some());
         }
     }
-    Ok(surplus)
+    Ok((surplus, down))
 }
 
 async fn observe_node(

@@ -13,8 +13,27 @@ pub enum Verdict {
     NotYet(String),
 }
 
-/// Says whether a workload runs completely in its newest form.
-pub fn rolled_out(id: &ObjectId, object: Option<&Value>) -> Verdict {
+/// Counts the nodes that would run a workload, do not run themselves, and are not wished any more: what belongs
+/// there is waited for in vain.
+pub fn left_aside<'a>(
+    cluster: &Cluster,
+    workload: Option<&Value>,
+    nodes: impl IntoIterator<Item = &'a Value>,
+) -> i64 {
+    let selector = workload.and_then(|it| it.pointer("/spec/template/spec/nodeSelector"));
+    let selector: Vec<_> = selector.and_then(Value::as_object).into_iter().flatten().collect();
+    let is_aside = |node: &&Value| {
+        let wished = cluster.nodes.iter().any(|wished| node["metadata"]["name"] == wished.name.as_str());
+        let chosen =
+            selector.iter().all(|(label, value)| node["metadata"]["labels"][label.as_str()] == **value);
+        !wished && chosen && ready(Some(node)) != Verdict::Holds
+    };
+    nodes.into_iter().filter(is_aside).map(|_| 1).sum()
+}
+
+/// Says whether a workload runs completely in its newest form, but for so many nodes that are
+/// [left aside](left_aside).
+pub fn rolled_out(id: &ObjectId, object: Option<&Value>, aside: i64) -> Verdict {
     let Some(object) = object else { return Verdict::NotYet("it is not there".into()) };
     let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
     if number("/status/observedGeneration") < number("/metadata/generation") {
@@ -37,17 +56,18 @@ pub fn rolled_out(id: &ObjectId, object: Option<&Value>) -> Verdict {
             number("/status/availableReplicas"),
         )
     };
-    if wished == 0 && id.kind == "DaemonSet" {
+    let wanted = wished - aside;
+    if wanted <= 0 && id.kind == "DaemonSet" {
         return Verdict::NotYet("no node was chosen for it yet".into());
     }
-    if updated < wished {
-        return Verdict::NotYet(format!("{updated} of {wished} are of the newest form"));
+    if updated < wanted {
+        return Verdict::NotYet(format!("{updated} of {wanted} are of the newest form"));
     }
     if existing > wished {
         return Verdict::NotYet(format!("{} older ones have not ended", existing - wished));
     }
-    if available < wished {
-        return Verdict::NotYet(format!("{available} of {wished} are available"));
+    if available < wanted {
+        return Verdict::NotYet(format!("{available} of {wanted} are available"));
     }
     Verdict::Holds
 }
@@ -103,7 +123,7 @@ mod tests {
     }
 
     fn not_yet(kind: &str, object: &Value) -> String {
-        match rolled_out(&id(kind), Some(object)) {
+        match rolled_out(&id(kind), Some(object), 0) {
             Verdict::NotYet(because) => because,
             Verdict::Holds => panic!("holds"),
         }
@@ -128,7 +148,7 @@ mod tests {
         object["status"]["updatedReplicas"] = json!(1);
         assert_eq!(not_yet("Deployment", &object), "1 older ones have not ended");
         object["status"]["replicas"] = json!(1);
-        assert_eq!(rolled_out(&id("Deployment"), Some(&object)), Verdict::Holds);
+        assert_eq!(rolled_out(&id("Deployment"), Some(&object), 0), Verdict::Holds);
     }
 
     #[test]
@@ -148,5 +168,30 @@ mod tests {
             "{}",
             judged(&cluster)
         );
+    }
+
+    #[test]
+    fn nodes_that_are_dead_and_not_wished_are_not_counted() {
+        let node = |name: &str, ready: &str, labels: Value| {
+            let conditions = json!([{ "type": "Ready", "status": ready }]);
+            json!({ "metadata": { "name": name, "labels": labels }, "status": { "conditions": conditions } })
+        };
+        let nodes = [
+            node("controller-0", "False", json!({ "role": "c" })),
+            node("controller-1", "Unknown", json!({ "role": "c" })),
+            node("worker-0", "Unknown", json!({})),
+            node("worker-1", "True", json!({})),
+        ];
+        let everywhere = json!({ "spec": { "template": { "spec": {} } } });
+        let somewhere = json!({ "spec": { "template": { "spec": { "nodeSelector": { "role": "c" } } } } });
+        let aside = |workload: &Value| left_aside(&cluster(1, 0), Some(workload), &nodes);
+        assert_eq!((aside(&everywhere), aside(&somewhere)), (2, 1));
+
+        let object = json!({ "metadata": { "generation": 1 }, "status": {
+            "observedGeneration": 1, "desiredNumberScheduled": 3, "currentNumberScheduled": 3,
+            "updatedNumberScheduled": 2, "numberAvailable": 2,
+        } });
+        assert_eq!(not_yet("DaemonSet", &object), "2 of 3 are of the newest form");
+        assert_eq!(rolled_out(&id("DaemonSet"), Some(&object), 1), Verdict::Holds);
     }
 }

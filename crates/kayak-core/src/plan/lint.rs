@@ -164,8 +164,10 @@ impl<'a> Quorum<'a> {
         let wished = seen.nodes.iter().filter(|(_, n)| n.member).map(|(name, _)| name.as_str());
         let surplus = seen.surplus_nodes.iter().filter(|&(_, &member)| member).map(|(name, _)| name.as_str());
         let members: BTreeSet<_> = wished.chain(surplus).collect();
-        let runs =
-            |name: &&str| seen.nodes.get(*name).is_none_or(|node| node.container == ContainerState::Running);
+        let runs = |name: &&str| match seen.nodes.get(*name) {
+            Some(node) => node.container == ContainerState::Running,
+            None => !seen.surplus_down.contains(*name),
+        };
         Self { up: members.iter().copied().filter(runs).collect(), members }
     }
 

@@ -178,6 +178,9 @@ pub struct Observed {
     pub nodes: BTreeMap<String, NodeSeen>,
     /// Nodes that the driver has made and that are no longer wished, and whether etcd has joined there.
     pub surplus_nodes: BTreeMap<String, bool>,
+    /// Those of them that do not run.
+    #[serde(default)]
+    pub surplus_down: BTreeSet<String>,
     /// The API, if it answers.
     pub api: Fact<ApiSeen>,
     /// The checks that hold already.
@@ -208,6 +211,7 @@ impl Observed {
             && self.guarded == other.guarded
             && self.nodes == other.nodes
             && self.surplus_nodes == other.surplus_nodes
+            && self.surplus_down == other.surplus_down
             && self.holding == other.holding
     }
 }

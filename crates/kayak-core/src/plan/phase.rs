@@ -354,6 +354,8 @@ pub struct Phase {
 pub enum Aside {
     /// Pods' network is the owner's own affair.
     OwnPodNetwork,
+    /// A node that is no longer wished does not run.
+    DeadNode(String),
 }
 
 impl fmt::Display for Aside {
@@ -362,6 +364,11 @@ impl fmt::Display for Aside {
             Self::OwnPodNetwork => f.write_str(
                 "does not wait until nodes are Ready and CoreDNS runs: both take the owner's own network \
                  (`network.provider: none`)",
+            ),
+            Self::DeadNode(node) => write!(
+                f,
+                "does not wait for what belongs on node `{node}`, which does not run and is no longer wished \
+                 (`--remove node/{node}` removes it)"
             ),
         }
     }

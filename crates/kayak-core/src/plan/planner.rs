@@ -38,12 +38,15 @@ pub fn plan(wish: &Wish<'_>, seen: &Observed) -> Plan {
     phases.extend(later_restarts(wish.cluster, seen).map(|node| restart(wish.cluster, node)));
     phases.extend([remove, verify(wish)]);
     let phases: Vec<_> = phases.into_iter().filter_map(|phase| to_do(phase, &holding)).collect();
-    let aside = if phases.is_empty() { Vec::new() } else { aside(wish.cluster) };
+    let aside = if phases.is_empty() { Vec::new() } else { aside(wish, seen) };
     Plan { phases, aside }
 }
 
-fn aside(cluster: &Cluster) -> Vec<Aside> {
-    cluster.has_own_pod_network().then_some(Aside::OwnPodNetwork).into_iter().collect()
+fn aside(wish: &Wish<'_>, seen: &Observed) -> Vec<Aside> {
+    let network = wish.cluster.has_own_pod_network().then_some(Aside::OwnPodNetwork);
+    let named = |node: &&String| wish.named.remove.iter().any(|name| node_id(node).is_called(name));
+    let dead = seen.surplus_down.iter().filter(|node| !named(node)).cloned().map(Aside::DeadNode);
+    network.into_iter().chain(dead).collect()
 }
 
 /// The conditions of this kind that can come true without pods' network.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::ask::{Answers, ApiAnswer};
 use crate::check::{member, self_hosted, temporary_gone, units_ready};
-use crate::rollout::{Verdict, node_ready, registered, rolled_out};
+use crate::rollout::{Verdict, left_aside, node_ready, registered, rolled_out};
 
 /// One condition.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -50,7 +50,7 @@ fn judge(check: &Check, cluster: &Cluster, answers: &Answers) -> Result<Verdict,
             Ok(()) => Verdict::Holds,
             Err(because) => Verdict::NotYet(because),
         }),
-        Check::RolledOut(id) => rolled_out_in(ready(answers)?, id),
+        Check::RolledOut(id) => rolled_out_in(cluster, ready(answers)?, id),
         Check::Absent(id) => absent_from(ready(answers)?, id),
         Check::Registered(name) => Ok(registered(ready(answers)?.nodes.known()?.get(name))),
         Check::NodeReady(name) => Ok(node_ready(cluster, ready(answers)?.nodes.known()?.get(name))),
@@ -84,13 +84,15 @@ fn ready(answers: &Answers) -> Result<&ApiAnswer, String> {
     api.ready.known().map(|()| api)
 }
 
-fn rolled_out_in(api: &ApiAnswer, id: &ObjectId) -> Result<Verdict, String> {
+fn rolled_out_in(cluster: &Cluster, api: &ApiAnswer, id: &ObjectId) -> Result<Verdict, String> {
     let kind = match id.kind.as_str() {
         "DaemonSet" => "DaemonSet",
         "Deployment" => "Deployment",
         other => return Err(format!("{other}s are not asked for")),
     };
-    Ok(rolled_out(id, api.workloads.known()?.get(&(kind, id.name.clone()))))
+    let workload = api.workloads.known()?.get(&(kind, id.name.clone()));
+    let aside = left_aside(cluster, workload, api.nodes.known()?.values());
+    Ok(rolled_out(id, workload, aside))
 }
 
 fn absent_from(api: &ApiAnswer, id: &ObjectId) -> Result<Verdict, String> {
