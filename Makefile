@@ -40,8 +40,9 @@ bench bench-fleets: bundle
 	cargo build --profile dist --locked -p kayak
 	$(CARGO_TARGET)/kayak-bench $(MEASURE) --kayak $(dir $(CARGO_TARGET))dist/kayak --runs $(BENCH_RUNS) $(BENCH_FLAGS)
 
-soak: bundle ## Up and down, and up, killed and up, over and over
+soak: bundle ## Up and down, and up, killed and up, over and over; then the long series on several nodes
 	$(CARGO_TARGET)/kayak-bench soak --kayak $(KAYAK) --rounds $(SOAK_ROUNDS) $(SOAK_FLAGS)
+	KAYAK_ROLLS=10 KAYAK_FAULT_SECONDS=60 cargo test --release --locked -p kayak --test e2e -- '[fleet]'
 
 build: deps ## The kayak binary
 	cargo build --release --locked
