@@ -65,6 +65,14 @@ pub struct Assets {
 }
 
 impl Assets {
+    /// The text of the administrator's kubeconfig; empty where there is none, which no client can be made of.
+    pub fn kubeconfig(&self) -> String {
+        match self.files.get(KUBECONFIG) {
+            Some(Content::File(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
+            Some(Content::Link(_)) | None => String::new(),
+        }
+    }
+
     /// Renders a cluster. The same cluster and keys give the same bytes.
     pub fn render(cluster: &Cluster, keys: &KeyStore) -> Result<Self, MissingKey> {
         let mut files = BTreeMap::new();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use futures::Stream;
-use kayak_core::assets::{Assets, Content, KUBECONFIG};
+use kayak_core::assets::Assets;
 use kayak_core::chain::chain;
 use kayak_core::cluster::{Cluster, Node};
 use kayak_core::component::etcd;
@@ -38,11 +38,7 @@ pub struct ClusterHandle {
 impl ClusterHandle {
     /// Takes a cluster in hand; touches nothing yet.
     pub async fn new(assets: Assets, driver: Arc<dyn Driver>) -> Result<Self, ApiError> {
-        let kubeconfig = match assets.files.get(KUBECONFIG) {
-            Some(Content::File(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
-            Some(Content::Link(_)) | None => String::new(),
-        };
-        let client = api::client(&kubeconfig).await?;
+        let client = api::client(&assets.kubeconfig()).await?;
         Ok(Self::with_client(assets, driver, client))
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
-use kayak_core::assets::{AssetsError, Content, KUBECONFIG};
+use kayak_core::assets::AssetsError;
 use kayak_core::look::Look;
 use kayak_core::node::BINARY;
 use kayak_core::object::Object;
@@ -81,7 +81,7 @@ impl<'a> Watched<'a> {
         for node in &cluster.assets.cluster.nodes {
             tasks.spawn(follow(Arc::clone(&cluster.driver), cluster.node_id(&node.name), tell.clone()));
         }
-        tasks.spawn(ask_api(cluster.client().clone(), kubeconfig(cluster), running, tell));
+        tasks.spawn(ask_api(cluster.client().clone(), cluster.assets.kubeconfig(), running, tell));
         let told = Report::of(&cluster.assets.cluster, &objects, &answers, OffsetDateTime::now_utc());
         let certificates_due = start + CERTIFICATES;
         Self { cluster, objects, answers, told, news, runs, certificates_due, _tasks: tasks }
@@ -156,13 +156,6 @@ async fn listen(driver: &Arc<dyn Driver>, node: &NodeId, tell: &mpsc::Sender<New
         if tell.send(News::Node(node.name.clone(), Box::new(answer))).await.is_err() {
             return ask::not_running();
         }
-    }
-}
-
-fn kubeconfig(cluster: &ClusterHandle) -> String {
-    match cluster.assets.files.get(KUBECONFIG) {
-        Some(Content::File(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
-        Some(Content::Link(_)) | None => String::new(),
     }
 }
 
