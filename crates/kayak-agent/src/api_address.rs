@@ -71,11 +71,8 @@ async fn follow(wanted: &ApiAddress, board: &Board) -> Result<Infallible, ApiAdd
 
 /// Gives the loopback an address, unless it has it.
 fn put(wanted: &ApiAddress) -> io::Result<()> {
-    let IpAddr::V4(address) = wanted.address else {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "it is no IPv4 address"));
-    };
     let label = Some(wanted.label.as_str());
-    netlink::add(&LinkAddress { address, link: LOOPBACK, scope: SCOPE_HOST, label })
+    netlink::add(&LinkAddress { address: wanted.address, link: LOOPBACK, scope: SCOPE_HOST, label })
 }
 
 #[cfg(test)]
@@ -114,6 +111,21 @@ mod tests {
             let listed = ip("address show dev lo");
             assert!(!listed.contains(label) && listed.contains("127.0.0.1"), "{listed}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_address_of_ipv6_is_there_at_once() {
+        if !has_network_of_its_own("api_address::tests::an_address_of_ipv6_is_there_at_once") {
+            return;
+        }
+        ip("link set dev lo up");
+        let address: IpAddr = "fd00:244::ffff".parse().unwrap();
+        let wanted = ApiAddress { address, ..ApiAddress::of(&node_config()) };
+        put(&wanted).unwrap();
+        put(&wanted).unwrap();
+        UdpSocket::bind((address, 0)).unwrap();
+        let listed = ip("address show dev lo");
+        assert!(listed.contains("inet6 fd00:244::ffff/128 scope global"), "{listed}");
     }
 
     #[tokio::test]

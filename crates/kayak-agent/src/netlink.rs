@@ -1,7 +1,7 @@
 //! Asking the kernel to give an address to a link, or to take it away.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
@@ -16,7 +16,9 @@ const CREATE: u16 = 0x400;
 const NEW_ADDRESS: u16 = 20;
 const DELETE_ADDRESS: u16 = 21;
 const INET: u8 = 2;
-const WHOLE: u8 = 32;
+const INET6: u8 = 10;
+/// `IFA_F_NODAD`: nobody else has the address, and to make sure would take a second.
+const SURE: u8 = 0x02;
 const ADDRESS: u16 = 1;
 const LOCAL: u16 = 2;
 const LABEL: u16 = 3;
@@ -29,10 +31,11 @@ pub(crate) const SCOPE_HOST: u8 = 254;
 /// An address of a link. Its prefix has its full length: no route comes and goes with it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LinkAddress<'a> {
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     /// The link's number.
     pub(crate) link: u32,
     pub(crate) scope: u8,
+    /// IPv6 has none.
     pub(crate) label: Option<&'a str>,
 }
 
@@ -66,11 +69,15 @@ fn ask(kind: u16, flags: u16, address: &LinkAddress<'_>) -> io::Result<i32> {
 }
 
 fn request(kind: u16, flags: u16, wanted: &LinkAddress<'_>) -> Vec<u8> {
-    let mut body = vec![INET, WHOLE, 0, wanted.scope];
+    let (mut body, octets) = match wanted.address {
+        IpAddr::V4(address) => (vec![INET, 32, 0, wanted.scope], address.octets().to_vec()),
+        // The kernel tells the scope by the address.
+        IpAddr::V6(address) => (vec![INET6, 128, SURE, SCOPE_GLOBAL], address.octets().to_vec()),
+    };
     body.extend(wanted.link.to_ne_bytes());
-    body.extend(attribute(LOCAL, &wanted.address.octets()));
-    body.extend(attribute(ADDRESS, &wanted.address.octets()));
-    if let Some(label) = wanted.label {
+    body.extend(attribute(LOCAL, &octets));
+    body.extend(attribute(ADDRESS, &octets));
+    if let Some(label) = wanted.label.filter(|_| wanted.address.is_ipv4()) {
         body.extend(attribute(LABEL, format!("{label}\0").as_bytes()));
     }
     let mut request = u32::try_from(HEADER + body.len()).unwrap_or(u32::MAX).to_ne_bytes().to_vec();

@@ -90,7 +90,7 @@ impl Kubeadm {
             .prepare(&ClusterSpec {
                 name: self.name.into(),
                 image: self.image("node")?.to_owned(),
-                network: ClusterNetwork::Bridge { range: NODES.into(), gateway: GATEWAY.into() },
+                network: ClusterNetwork::Bridge { range: NODES.into(), gateway: GATEWAY.into(), second: None },
                 pod_ranges: vec![PODS.into()],
                 service_ranges: vec![SERVICES.into()],
                 api_address: None,
@@ -109,6 +109,7 @@ impl Kubeadm {
                 network: NodeNetwork::Bridge {
                     address: Ipv4Net::new_assert(node.address, NODES.prefix_len()).into(),
                     gateway: GATEWAY.into(),
+                    second: None,
                 },
                 memory_limit: None,
                 mounts: Vec::new(),

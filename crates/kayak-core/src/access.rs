@@ -156,9 +156,9 @@ pub fn configuration() -> ObjectId {
 /// where the API is.
 pub fn facts(cluster: &Cluster) -> Vec<Object> {
     let nodes: serde_json::Map<_, _> =
-        cluster.nodes.iter().map(|n| (n.name.clone(), json!(format!("{},{}", n.name, n.address)))).collect();
+        cluster.nodes.iter().map(|n| (n.name.clone(), json!(names_of(n)))).collect();
     let controllers: serde_json::Map<_, _> =
-        cluster.controllers().map(|n| (n.name.clone(), json!(format!("{}:{API_PORT}", n.address)))).collect();
+        cluster.controllers().map(|n| (n.name.clone(), json!(n.at(API_PORT).to_string()))).collect();
     let mut objects: Vec<_> = cluster.nodes.iter().map(|node| node_object(cluster, node)).collect();
     objects.extend([
         object(json!({
@@ -187,13 +187,19 @@ pub fn facts(cluster: &Cluster) -> Vec<Object> {
                 "namespace": "default",
                 "labels": { "kubernetes.io/service-name": "kubernetes" },
             },
-            "addressType": "IPv4",
+            "addressType": if cluster.api_node_ip().is_ipv4() { "IPv4" } else { "IPv6" },
             // Whichever node asks, its own agent answers, who knows the API servers that are ready.
             "endpoints": [{ "addresses": [cluster.api_node_ip()], "conditions": { "ready": true } }],
             "ports": [{ "name": "https", "port": API_PORT, "protocol": "TCP" }],
         })),
     ]);
     objects
+}
+
+/// A node's names and addresses, for which it gets certificates.
+fn names_of(node: &Node) -> String {
+    let addresses = node.addresses().map(|address| address.to_string());
+    [node.name.clone()].into_iter().chain(addresses).collect::<Vec<_>>().join(",")
 }
 
 /// A node's role is a label, which its kubelet may not give to itself. The object may be there

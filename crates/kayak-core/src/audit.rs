@@ -69,10 +69,10 @@ pub fn audit(cluster: &Cluster, node: &Node, sockets: &[SocketRow]) -> Vec<Findi
     let is_ours = |socket: &&SocketRow| alone || !is_nobodys(socket) || is_filtered(socket);
     let judge = |socket: &SocketRow| match socket.address.ip().to_canonical() {
         address if address.is_loopback() => Verdict::Loopback,
-        IpAddr::V4(address) if address == node.address => Verdict::NodeAddress,
+        address if node.addresses().any(|own| own == address) => Verdict::NodeAddress,
         // Each node has it for itself; on the machine's own network the named interface leads there too,
         // as it does to the API at the node's own address.
-        IpAddr::V4(address) if address == cluster.api_node_ip() => Verdict::NodeAddress,
+        address if address == cluster.api_node_ip() => Verdict::NodeAddress,
         // Whichever controller has it: it is on the same interface as the node's own.
         IpAddr::V4(address) if Some(address) == cluster.config.api.vip => Verdict::NodeAddress,
         _ if is_filtered(socket) => Verdict::Filtered,
@@ -138,7 +138,12 @@ mod tests {
         assert_eq!(verdicts(&cluster(""), &sockets), [Verdict::Outside; 2]);
         let mut cluster = cluster(ON_TUN0);
         let address = "10.8.0.2".parse().unwrap();
-        cluster.nodes.push(Node { name: "worker-0".into(), role: Role::Worker, address });
+        cluster.nodes.push(Node {
+            name: "worker-0".into(),
+            role: Role::Worker,
+            address,
+            second_address: None,
+        });
         assert_eq!(verdicts(&cluster, &sockets), [Verdict::Filtered]);
     }
 }

@@ -1,13 +1,13 @@
 //! The facts of one cluster: its configuration with everything resolved that rendering needs.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::component::flannel;
-use crate::config::{Config, NetworkMode, NetworkProvider, NodeSettings};
+use crate::config::{Config, NetworkMode, NetworkProvider, NodeSettings, Ranges};
 use crate::ports;
 
 /// The API's port, on every controller's address and on each node's loopback.
@@ -101,8 +101,23 @@ pub struct Node {
     pub name: String,
     /// What it runs.
     pub role: Role,
-    /// Where it is reached.
-    pub address: Ipv4Addr,
+    /// Where it is reached: its address of the primary family.
+    pub address: IpAddr,
+    /// Its address of the other family, with two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_address: Option<IpAddr>,
+}
+
+impl Node {
+    /// All its addresses, the primary family's first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        [self.address].into_iter().chain(self.second_address)
+    }
+
+    /// Where one of its ports is reached.
+    pub fn at(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address, port)
+    }
 }
 
 /// A cluster with nothing left open.
@@ -164,7 +179,7 @@ pub enum ResolveError {
         /// Which range.
         range: &'static str,
         /// The range.
-        net: Ipv4Net,
+        net: Ranges,
         /// The interface's address.
         address: Ipv4Addr,
         /// The interface.
@@ -200,9 +215,12 @@ impl Cluster {
         let nodes = nodes(&config, machine)?;
         Ok(Self {
             // A name server on the machine's loopback is another one inside a pod, and CoreDNS
-            // takes it for a forwarding loop and dies.
-            // Nodes have no IPv6 yet, so a name server with such an address would only cost time.
-            nameservers: nameservers.into_iter().filter(|ip| !ip.is_loopback() && ip.is_ipv4()).collect(),
+            // takes it for a forwarding loop and dies. One of a family that nodes do not have would only
+            // cost time.
+            nameservers: nameservers
+                .into_iter()
+                .filter(|ip| !ip.is_loopback() && config.network.has_family_of(*ip))
+                .collect(),
             config,
             source: source.into(),
             images,
@@ -219,7 +237,10 @@ impl Cluster {
         let ports = ports::AT_ADDRESS.map(|(port, _)| (port, port));
         Some(HostNetwork {
             interface,
-            address: self.nodes.first()?.address,
+            address: match self.nodes.first()?.address {
+                IpAddr::V4(address) => address,
+                IpAddr::V6(_) => return None,
+            },
             vip: self.config.api.vip,
             ports: ports.into_iter().chain([NODE_PORTS]).collect(),
             wildcard_ports: flannel::overlay_port(self).into_iter().collect(),
@@ -256,34 +277,41 @@ impl Cluster {
         self.config.nodes.iter().find(|settings| settings.name == node.name)
     }
 
-    /// The address on the bridge that is the machine's own.
-    pub fn gateway(&self) -> Ipv4Addr {
-        host(self.config.network.nodes, 1)
+    /// The networks of nodes, the primary family's and the other's, each with the address on the bridge that
+    /// is the machine's own.
+    pub fn gateways(&self) -> ((IpNet, IpAddr), Option<(IpNet, IpAddr)>) {
+        let with_gateway = |range| (range, host(range, 1));
+        let nodes = self.config.network.nodes;
+        (with_gateway(nodes.first), nodes.second.map(with_gateway))
     }
 
     /// The service address of the API, the first of the range, as the API server itself chooses.
-    pub fn api_service_ip(&self) -> Ipv4Addr {
-        host(self.config.network.services, 1)
+    pub fn api_service_ip(&self) -> IpAddr {
+        host(self.config.network.services.first, 1)
     }
 
     /// The address behind the API's service address: every node has it for itself, and its agent, which
     /// knows the API servers that are ready, listens there. It is one that no pod gets (the last of the
-    /// range, a broadcast address), and the API takes no loopback address for an endpoint.
-    pub fn api_node_ip(&self) -> Ipv4Addr {
-        self.config.network.pods.broadcast()
+    /// range, a broadcast address; of IPv6, one that comes after 2^64 others), and the API takes no loopback
+    /// address for an endpoint.
+    pub fn api_node_ip(&self) -> IpAddr {
+        self.config.network.pods.first.broadcast()
     }
 
-    /// The service address of the cluster's DNS.
-    pub fn dns_service_ip(&self) -> Ipv4Addr {
-        host(self.config.network.services, 10)
+    /// The service addresses of the cluster's DNS, the primary family's first.
+    pub fn dns_service_ips(&self) -> Vec<IpAddr> {
+        self.config.network.services.all().map(|range| host(range, 10)).collect()
     }
 
     /// The URL that clients outside the nodes use.
     pub fn api_url(&self) -> String {
         let api = &self.config.api;
-        let first = || self.first_controller().map_or(Ipv4Addr::LOCALHOST, |n| n.address).to_string();
-        let host = api.name.clone().or_else(|| api.vip.map(|vip| vip.to_string())).unwrap_or_else(first);
-        format!("https://{host}:{API_PORT}")
+        let first = || self.first_controller().map_or(Ipv4Addr::LOCALHOST.into(), |n| n.address);
+        let address = || api.vip.map_or_else(first, IpAddr::V4);
+        match &api.name {
+            Some(name) => format!("https://{name}:{API_PORT}"),
+            None => format!("https://{}", SocketAddr::new(address(), API_PORT)),
+        }
     }
 
     /// The URL that whatever runs on a node's own network uses.
@@ -297,24 +325,29 @@ fn nodes(config: &Config, machine: &MachineFacts) -> Result<Vec<Node>, ResolveEr
     let counts = [(Role::Controller, config.controllers), (Role::Worker, config.workers)];
     let each = counts.into_iter().flat_map(|(role, count)| (0..count).map(move |index| (role, index)));
     each.map(|(role, index)| {
-        let address = match config.network.mode {
-            NetworkMode::Bridge => host(config.network.nodes, role.place(index)),
-            NetworkMode::Host => interface_address(config, machine)?,
+        let at = |range| host(range, role.place(index));
+        let (address, second_address) = match config.network.mode {
+            NetworkMode::Bridge => (at(config.network.nodes.first), config.network.nodes.second.map(at)),
+            NetworkMode::Host => (interface_address(config, machine)?.into(), None),
         };
-        Ok(Node { name: role.node_name(index), role, address })
+        Ok(Node { name: role.node_name(index), role, address, second_address })
     })
     .collect()
 }
 
-/// How many workers fit on the nodes' range: its last address is no node's.
-pub(crate) fn most_workers(range: Ipv4Net) -> u32 {
-    let size = 1u32.checked_shl(32 - u32::from(range.prefix_len())).unwrap_or(u32::MAX);
-    (size - 1).saturating_sub(FIRST_WORKER)
+/// How many workers fit on the nodes' ranges: the last address is no node's.
+pub(crate) fn most_workers(ranges: Ranges) -> u32 {
+    let size = |range: IpNet| {
+        let bits = u32::from(range.max_prefix_len() - range.prefix_len());
+        1u32.checked_shl(bits).unwrap_or(u32::MAX)
+    };
+    let least = ranges.all().map(size).min().unwrap_or(0);
+    least.saturating_sub(1).saturating_sub(FIRST_WORKER)
 }
 
-/// Says who has an address of the nodes' range, if it is nobody's to take.
-pub(crate) fn taken(config: &Config, address: Ipv4Addr) -> Option<String> {
-    let range = config.network.nodes;
+/// Says who has an address of the nodes' ranges, if it is nobody's to take.
+pub(crate) fn taken(config: &Config, address: IpAddr) -> Option<String> {
+    let range = config.network.nodes.all().find(|range| range.contains(&address))?;
     let counts = [(Role::Controller, config.controllers), (Role::Worker, config.workers)];
     let mut nodes = counts.into_iter().flat_map(|(role, count)| (0..count).map(move |index| (role, index)));
     if address == host(range, 1) {
@@ -341,7 +374,7 @@ fn interface_address(config: &Config, machine: &MachineFacts) -> Result<Ipv4Addr
         return Err(ResolveError::NoInterface { name, there: there.collect() });
     };
     for (range, net) in [("pods", network.pods), ("services", network.services)] {
-        if net.contains(&address) {
+        if net.contains(address.into()) {
             return Err(ResolveError::Covered { range, net, address, name });
         }
     }
@@ -349,8 +382,11 @@ fn interface_address(config: &Config, machine: &MachineFacts) -> Result<Ipv4Addr
 }
 
 /// Returns the `index`-th address of a range.
-fn host(range: Ipv4Net, index: u32) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(range.network()) + index)
+fn host(range: IpNet, index: u32) -> IpAddr {
+    match range {
+        IpNet::V4(range) => Ipv4Addr::from(u32::from(range.network()) + index).into(),
+        IpNet::V6(range) => Ipv6Addr::from(u128::from(range.network()) + u128::from(index)).into(),
+    }
 }
 
 #[cfg(test)]
@@ -371,7 +407,7 @@ pub(crate) mod tests {
         let cluster = resolve("network: { mode: host, interface: tun0 }").unwrap();
         assert_eq!(cluster.nodes[0].address, Ipv4Addr::new(10, 8, 0, 1));
         let network = cluster.host_network().unwrap();
-        assert_eq!((network.interface.as_str(), network.address), ("tun0", cluster.nodes[0].address));
+        assert_eq!((network.interface.as_str(), network.address), ("tun0", Ipv4Addr::new(10, 8, 0, 1)));
         assert_eq!(resolve("").unwrap().host_network(), None);
         assert_eq!(resolve("").unwrap().nodes[0].address, Ipv4Addr::new(10, 254, 0, 2));
     }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use camino::Utf8PathBuf;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::Ipv4Net;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,7 @@ mod finding;
 mod nodes;
 mod path;
 mod quantity;
+mod ranges;
 mod read;
 mod reference;
 mod schema;
@@ -31,11 +32,9 @@ pub use counts::Counts;
 pub use finding::{ConfigError, Finding, Place};
 pub use nodes::{MountSettings, NodeSettings, Taint, TaintEffect};
 pub use quantity::{NoQuantity, Quantity};
+pub use ranges::Ranges;
 pub use reference::reference;
 pub use schema::schema;
-
-/// How a range of IPv4 addresses is written, as a regular expression.
-const IPV4_RANGE: &str = r"^(\d{1,3}\.){3}\d{1,3}/\d{1,2}$";
 
 /// The whole file. Every field has a default: an empty file is a valid cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -50,7 +49,8 @@ pub struct Config {
     pub controllers: u32,
     /// How many nodes run workloads only. With any, controllers run none of those.
     pub workers: u32,
-    /// Addresses and ranges.
+    /// Addresses and ranges. Each range is one of IPv4 or of IPv6, or a list with one of each; nodes, pods
+    /// and services are of the same families, the primary one first.
     pub network: Network,
     /// How clients reach the API.
     pub api: Api,
@@ -90,14 +90,11 @@ pub struct Network {
     /// Whether pods and nodes reach the outside, masqueraded by the machine.
     pub egress: bool,
     /// The nodes' addresses; the first one is the machine's own on the bridge. Unused with `mode: host`.
-    #[schemars(with = "String", regex(pattern = IPV4_RANGE))]
-    pub nodes: Ipv4Net,
-    /// The pods' addresses; each node gets a /24 of it.
-    #[schemars(with = "String", regex(pattern = IPV4_RANGE))]
-    pub pods: Ipv4Net,
+    pub nodes: Ranges,
+    /// The pods' addresses; each node gets a /24 of it, a /64 of IPv6.
+    pub pods: Ranges,
     /// The services' virtual addresses.
-    #[schemars(with = "String", regex(pattern = IPV4_RANGE))]
-    pub services: Ipv4Net,
+    pub services: Ranges,
     /// Who gives pods their network.
     pub provider: NetworkProvider,
     /// How flannel carries pods' packets between nodes.
@@ -223,8 +220,9 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-const fn net(octets: [u8; 4], prefix: u8) -> Ipv4Net {
-    Ipv4Net::new_assert(std::net::Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]), prefix)
+const fn net(octets: [u8; 4], prefix: u8) -> Ranges {
+    let address = Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]);
+    Ranges::one(Ipv4Net::new_assert(address, prefix))
 }
 
 impl Config {
@@ -285,9 +283,9 @@ pub fn cluster_name(name: &str) -> Result<String, String> {
 }
 
 impl Network {
-    /// The ranges as the two-family type that the parts which do not care use.
-    pub fn pod_cidrs(&self) -> Vec<IpNet> {
-        vec![IpNet::V4(self.pods)]
+    /// Whether pods have addresses of the family that this one is of.
+    pub fn has_family_of(&self, address: IpAddr) -> bool {
+        self.pods.all().any(|range| range.addr().is_ipv4() == address.is_ipv4())
     }
 }
 

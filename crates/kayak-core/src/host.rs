@@ -93,16 +93,16 @@ fn config(cluster: &Cluster, node: &Node) -> NodeConfig {
     NodeConfig {
         cluster: cluster.name().into(),
         name: node.name.clone(),
-        address: IpAddr::V4(node.address),
+        address: node.address,
         interface: cluster.config.network.interface.clone(),
         hosts: hosts(cluster, node),
         nameservers: cluster.nameservers.clone(),
         sysctls: sysctls(cluster),
         units: vec![containerd_unit(cluster), kubelet_unit(cluster, node)],
         fronts: fronts(cluster, node),
-        api_address: IpAddr::V4(cluster.api_node_ip()),
+        api_address: cluster.api_node_ip(),
         pod_network: (!cluster.has_own_pod_network()).then(|| PodNetwork {
-            pod_cidrs: cluster.config.network.pod_cidrs(),
+            pod_cidrs: cluster.config.network.pods.all().collect(),
             overhead: flannel::overhead(cluster),
             kubeconfig: KUBELET_KUBECONFIG.into(),
         }),
@@ -115,7 +115,7 @@ fn config(cluster: &Cluster, node: &Node) -> NodeConfig {
 /// etcd's members know each other by name; nobody else needs one.
 fn hosts(cluster: &Cluster, node: &Node) -> BTreeMap<String, IpAddr> {
     let named = cluster.controllers().chain([node]);
-    named.map(|n| (n.name.clone(), IpAddr::V4(n.address))).collect()
+    named.map(|n| (n.name.clone(), n.address)).collect()
 }
 
 fn etcd_client() -> EtcdClient {
@@ -130,8 +130,7 @@ fn etcd_client() -> EtcdClient {
 
 /// The ports the agent owns: for the API on every node, for the other two on controllers.
 fn fronts(cluster: &Cluster, node: &Node) -> Vec<Front> {
-    let at = |address, port| SocketAddr::new(IpAddr::V4(address), port);
-    let local = |port| at(Ipv4Addr::LOCALHOST, port);
+    let local = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
     let front = |component: &str, port, path: &str, server_name: &str| Front {
         component: component.into(),
         own: Vec::new(),
@@ -144,20 +143,18 @@ fn fronts(cluster: &Cluster, node: &Node) -> Vec<Front> {
     };
     let others = cluster.controllers().filter(|other| other.name != node.name);
     let mut api = Front {
-        shared: vec![local(LOCAL_API_PORT), at(cluster.api_node_ip(), API_PORT)],
-        peers: others.map(|other| (other.name.clone(), at(other.address, API_PORT))).collect(),
+        shared: vec![local(LOCAL_API_PORT), SocketAddr::new(cluster.api_node_ip(), API_PORT)],
+        peers: others.map(|other| (other.name.clone(), other.at(API_PORT))).collect(),
         ..front(apiserver::NAME, API_PORT, "/readyz", API_SERVER_NAME)
     };
     if node.role == Role::Worker {
         return vec![api];
     }
-    api.own = vec![
-        at(node.address, API_PORT),
-        // `kubectl port-forward` to a pod on the node's network dials localhost.
-        local(API_PORT),
-    ];
+    api.own = node.addresses().map(|address| SocketAddr::new(address, API_PORT)).collect();
+    // `kubectl port-forward` to a pod on the node's network dials localhost.
+    api.own.push(local(API_PORT));
     // Every controller listens there, and whoever has the address is reached.
-    api.own.extend(cluster.config.api.vip.map(|vip| at(vip, API_PORT)));
+    api.own.extend(cluster.config.api.vip.map(|vip| SocketAddr::new(vip.into(), API_PORT)));
     // The API server's componentstatuses look for these two on localhost.
     let elected = [(controller_manager::NAME, controller_manager::PORT), (scheduler::NAME, scheduler::PORT)];
     let elected =
@@ -171,14 +168,21 @@ fn sysctls(cluster: &Cluster) -> BTreeMap<String, String> {
     if cluster.config.network.mode == NetworkMode::Host {
         return BTreeMap::new();
     }
-    [
+    let mut sysctls = vec![
         ("net.ipv4.ip_forward", "1"),
         // Pods' packets leave by another way than they came when a service address is between.
         ("net.ipv4.conf.all.rp_filter", "0"),
         ("net.ipv4.conf.default.rp_filter", "0"),
-    ]
-    .map(|(name, value)| (name.into(), value.into()))
-    .into()
+    ];
+    if cluster.config.network.pods.six().is_some() {
+        sysctls.extend([
+            ("net.ipv6.conf.all.forwarding", "1"),
+            // The node's ends of pods' links all have the same address, each for itself: a pod would wait
+            // for a second until it is known that nobody else has it.
+            ("net.ipv6.conf.default.accept_dad", "0"),
+        ]);
+    }
+    sysctls.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
 
 /// What the profile gives to every unit.
@@ -199,13 +203,14 @@ fn containerd_unit(cluster: &Cluster) -> Unit {
 
 fn kubelet_unit(cluster: &Cluster, node: &Node) -> Unit {
     let wished = &cluster.config.kubelet;
+    let node_ips: Vec<_> = node.addresses().map(|address| address.to_string()).collect();
     let mut command = vec![
         "/usr/local/bin/kubelet".into(),
         format!("--config={KUBELET_CONFIG}"),
         format!("--kubeconfig={KUBELET_KUBECONFIG}"),
         format!("--cert-dir={KUBELET_PKI}"),
         format!("--hostname-override={}", node.name),
-        format!("--node-ip={}", node.address),
+        format!("--node-ip={}", node_ips.join(",")),
     ];
     set_flags(&mut command, &wished.extra_args);
     let mut env = environment(cluster);
@@ -239,7 +244,7 @@ fn kubelet(cluster: &Cluster, node: &Node) -> String {
         // Hosts with the first version of cgroups, and with swap, are the owner's choice.
         "failCgroupV1": false,
         "failSwapOn": false,
-        "clusterDNS": [cluster.dns_service_ip()],
+        "clusterDNS": cluster.dns_service_ips(),
         "clusterDomain": cluster.config.network.domain,
         "resolvConf": RESOLV_CONF,
         // A component that had to wait for another is back within seconds, not minutes.

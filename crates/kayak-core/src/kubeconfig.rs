@@ -30,7 +30,7 @@ pub fn administrator(cluster: &Cluster, keys: &KeyStore) -> Result<Secret, Missi
     let pair = keys.pair(id)?;
     let mut file = kubeconfig(cluster.name(), &cluster.api_url(), keys, id, &embedded_user(pair))?;
     let user = file["users"][0]["name"].clone();
-    let server = |node: &Node| format!("https://{}:{API_PORT}", node.address);
+    let server = |node: &Node| format!("https://{}", node.at(API_PORT));
     let controllers: Vec<_> = cluster.controllers().collect();
     let is_needed = |node: &Node| controllers.len() > 1 || server(node) != cluster.api_url();
     for node in controllers.iter().filter(|node| is_needed(node)) {

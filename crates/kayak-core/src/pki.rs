@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::access::{AGENTS, CONTROLLER_AGENTS};
-use crate::cluster::{Cluster, Role};
+use crate::cluster::{Cluster, Node, Role};
 
 /// Days a leaf certificate lasts.
 pub const LEAF_DAYS: u32 = 365;
@@ -119,14 +119,14 @@ pub fn certificates(cluster: &Cluster) -> Vec<CertificateSpec> {
         table.push(client(Kubernetes, "flannel", "kayak:flannel", &[]));
     }
     for node in &cluster.nodes {
-        let (name, address) = (node.name.as_str(), IpAddr::V4(node.address));
+        let name = node.name.as_str();
         let user = format!("system:node:{name}");
         let kubelet = client(Kubernetes, &format!("{name}-kubelet"), &user, &["system:nodes"]);
         table.push(CertificateSpec {
             id: format!("{name}-kubelet-serving"),
             usage: Usage::Server,
             names: vec![name.into()],
-            addresses: vec![address],
+            addresses: node.addresses().collect(),
             ..kubelet.clone()
         });
         table.push(kubelet);
@@ -136,8 +136,8 @@ pub fn certificates(cluster: &Cluster) -> Vec<CertificateSpec> {
         };
         table.push(client(Kubernetes, &format!("{name}-agent"), &format!("kayak:agent:{name}"), groups));
         if node.role == Role::Controller {
-            table.push(etcd_member(&format!("{name}-etcd-server"), name, address));
-            table.push(etcd_member(&format!("{name}-etcd-peer"), name, address));
+            table.push(etcd_member(&format!("{name}-etcd-server"), node));
+            table.push(etcd_member(&format!("{name}-etcd-peer"), node));
         }
     }
     table
@@ -152,11 +152,10 @@ fn api_server(cluster: &Cluster) -> CertificateSpec {
         format!("kubernetes.default.svc.{domain}"),
         "localhost".into(),
     ];
-    let mut addresses =
-        [Ipv4Addr::LOCALHOST, cluster.api_service_ip(), cluster.api_node_ip()].map(IpAddr::V4).to_vec();
+    let mut addresses = vec![Ipv4Addr::LOCALHOST.into(), cluster.api_service_ip(), cluster.api_node_ip()];
     for node in cluster.controllers() {
         names.push(node.name.clone());
-        addresses.push(IpAddr::V4(node.address));
+        addresses.extend(node.addresses());
     }
     names.extend(cluster.config.api.name.iter().chain(&cluster.config.api.extra_names).cloned());
     addresses.extend(cluster.config.api.vip.map(IpAddr::V4));
@@ -185,13 +184,13 @@ fn serving(id: &str, name: &str) -> CertificateSpec {
     }
 }
 
-fn etcd_member(id: &str, name: &str, address: IpAddr) -> CertificateSpec {
+fn etcd_member(id: &str, node: &Node) -> CertificateSpec {
     CertificateSpec {
         // etcd's gateway dials its own client port with the server certificate: it must be both.
         usage: Usage::Both,
-        names: vec![name.into(), "localhost".into()],
-        addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), address],
-        ..client(Authority::Etcd, id, name, &[])
+        names: vec![node.name.clone(), "localhost".into()],
+        addresses: [Ipv4Addr::LOCALHOST.into()].into_iter().chain(node.addresses()).collect(),
+        ..client(Authority::Etcd, id, &node.name, &[])
     }
 }
 

@@ -72,7 +72,12 @@ fn pods_packets_need_a_port_only_where_there_are_more_nodes() {
     };
     assert_eq!(backend(&cluster), "alloc");
     assert!(cluster.host_network().unwrap().wildcard_ports.is_empty());
-    cluster.nodes.push(Node { name: "worker-0".into(), role: Role::Worker, address: [10, 8, 0, 2].into() });
+    cluster.nodes.push(Node {
+        name: "worker-0".into(),
+        role: Role::Worker,
+        address: [10, 8, 0, 2].into(),
+        second_address: None,
+    });
     assert_eq!(backend(&cluster), "vxlan");
     assert_eq!(cluster.host_network().unwrap().wildcard_ports, [8472]);
 }

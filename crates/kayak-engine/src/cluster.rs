@@ -1,10 +1,12 @@
 //! One cluster with everything by which it is reached: its assets, its driver, its API.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use futures::Stream;
+use ipnet::IpNet;
 use kayak_core::assets::Assets;
 use kayak_core::chain::chain;
 use kayak_core::cluster::{Cluster, Node};
@@ -69,13 +71,7 @@ impl ClusterHandle {
         let memory = settings.and_then(|settings| settings.memory.as_ref());
         let network = match cluster.config.network.mode {
             NetworkMode::Host => NodeNetwork::Host,
-            NetworkMode::Bridge => {
-                let prefix = cluster.config.network.nodes.prefix_len();
-                NodeNetwork::Bridge {
-                    address: ipnet::Ipv4Net::new_assert(node.address, prefix).into(),
-                    gateway: cluster.gateway().into(),
-                }
-            }
+            NetworkMode::Bridge => bridged(cluster, node),
         };
         NodeSpec {
             id: self.node_id(&node.name),
@@ -187,13 +183,27 @@ pub fn cluster_spec(cluster: &Cluster) -> ClusterSpec {
         image: cluster.images.node.clone(),
         network: match cluster.host_network() {
             Some(host) => ClusterNetwork::Host(host),
-            None => ClusterNetwork::Bridge { range: network.nodes.into(), gateway: cluster.gateway().into() },
+            None => {
+                let ((range, gateway), second) = cluster.gateways();
+                ClusterNetwork::Bridge { range, gateway, second }
+            }
         },
-        pod_ranges: network.pod_cidrs(),
-        service_ranges: vec![network.services.into()],
-        api_address: Some(cluster.api_node_ip().into()),
+        pod_ranges: network.pods.all().collect(),
+        service_ranges: network.services.all().collect(),
+        api_address: Some(cluster.api_node_ip()),
         egress: network.egress,
     }
+}
+
+/// A node's place on the bridge.
+fn bridged(cluster: &Cluster, node: &Node) -> NodeNetwork {
+    let with_length = |(address, (range, gateway)): (IpAddr, (IpNet, IpAddr))| {
+        (IpNet::new_assert(address, range.prefix_len()), gateway)
+    };
+    let (first, second) = cluster.gateways();
+    let (address, gateway) = with_length((node.address, first));
+    let second = node.second_address.zip(second).map(with_length);
+    NodeNetwork::Bridge { address, gateway, second }
 }
 
 /// What a node is to see of the machine. Its devices are mounts too: a node may use every device that

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rustix::net::sockopt::set_ip_freebind;
+use rustix::net::sockopt::{set_ip_freebind, set_ipv6_freebind};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -74,7 +74,9 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         set_ip_freebind(&socket, true)?;
         socket
     } else {
-        TcpSocket::new_v6()?
+        let socket = TcpSocket::new_v6()?;
+        set_ipv6_freebind(&socket, true)?;
+        socket
     };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;

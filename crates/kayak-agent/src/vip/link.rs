@@ -137,7 +137,7 @@ fn on_link(address: Ipv4Addr, link: &str) -> Result<LinkAddress<'static>, LinkEr
         Ok(name_to_index(&socket, link)?)
     };
     let number = number().map_err(|source| LinkError::Number { link: link.to_owned(), source })?;
-    Ok(LinkAddress { address, link: number, scope: SCOPE_GLOBAL, label: None })
+    Ok(LinkAddress { address: address.into(), link: number, scope: SCOPE_GLOBAL, label: None })
 }
 
 #[cfg(test)]

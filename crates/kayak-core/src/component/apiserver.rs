@@ -29,7 +29,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
     let file = |name: &str| format!("{dir}/{name}");
     let network = &cluster.config.network;
     let advertise = cluster.api_node_ip().to_string();
-    let services = network.services.to_string();
+    let services = network.services.joined();
     let issuer = format!("https://kubernetes.default.svc.{}", network.domain);
     let port = API_PORT.to_string();
     let command = flags(

@@ -24,7 +24,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
     let dir = Component::secret_dir(NAME);
     let file = |name: &str| format!("{dir}/{name}");
     let network = &cluster.config.network;
-    let (pods, services) = (network.pods.to_string(), network.services.to_string());
+    let (pods, services) = (network.pods.joined(), network.services.joined());
     let command = elected(
         NAME,
         PORT,

@@ -72,6 +72,26 @@ fn corefile(cluster: &Cluster) -> String {
 /// Its account, rights and service.
 pub fn objects(cluster: &Cluster) -> Vec<Object> {
     let port = |name: &str, protocol: &str, port: u16| json!({ "name": name, "port": port, "protocol": protocol, "targetPort": port });
+    let addresses = cluster.dns_service_ips();
+    let mut service = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            // The name that every tool looks for.
+            "name": "kube-dns",
+            "namespace": "kube-system",
+            "labels": { "k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS" },
+        },
+        "spec": {
+            "clusterIP": addresses.first(),
+            "selector": { "app.kubernetes.io/name": NAME },
+            "ports": [port("dns", "UDP", 53), port("dns-tcp", "TCP", 53), port("metrics", "TCP", 9153)],
+        },
+    });
+    if addresses.len() > 1 {
+        service["spec"]["ipFamilyPolicy"] = json!("RequireDualStack");
+        service["spec"]["clusterIPs"] = json!(addresses);
+    }
     [
         service_account(NAME),
         cluster_role("kayak:coredns", &json!([
@@ -83,21 +103,7 @@ pub fn objects(cluster: &Cluster) -> Vec<Object> {
             "kayak:coredns",
             &json!({ "kind": "ServiceAccount", "name": NAME, "namespace": "kube-system" }),
         ),
-        object(json!({
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {
-                // The name that every tool looks for.
-                "name": "kube-dns",
-                "namespace": "kube-system",
-                "labels": { "k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS" },
-            },
-            "spec": {
-                "clusterIP": cluster.dns_service_ip(),
-                "selector": { "app.kubernetes.io/name": NAME },
-                "ports": [port("dns", "UDP", 53), port("dns-tcp", "TCP", 53), port("metrics", "TCP", 9153)],
-            },
-        })),
+        object(service),
     ]
     .into()
 }

@@ -52,10 +52,10 @@ pub fn component(cluster: &Cluster, node: &Node, keys: &KeyStore) -> Result<Comp
             ("data-dir", DATA_DIR),
             (
                 "listen-client-urls",
-                &format!("https://127.0.0.1:{CLIENT_PORT},https://{}:{CLIENT_PORT}", node.address),
+                &format!("https://127.0.0.1:{CLIENT_PORT},https://{}", node.at(CLIENT_PORT)),
             ),
             ("advertise-client-urls", &format!("https://{}:{CLIENT_PORT}", node.name)),
-            ("listen-peer-urls", &format!("https://{}:{PEER_PORT}", node.address)),
+            ("listen-peer-urls", &format!("https://{}", node.at(PEER_PORT))),
             // Of which cluster it becomes a member, and how, is found out by `kayak member`.
             ("initial-advertise-peer-urls", &peer_url(&node.name)),
             ("initial-cluster-token", cluster.name()),

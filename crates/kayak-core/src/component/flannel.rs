@@ -14,12 +14,15 @@ use crate::pki::{KeyStore, MissingKey};
 
 /// Its name.
 pub const NAME: &str = "flannel";
-/// Bytes of VXLAN's headers over IPv4.
-const VXLAN_OVERHEAD: u32 = 50;
+/// Bytes of VXLAN's headers over IPv4, and over IPv6.
+const VXLAN_OVERHEAD: (u32, u32) = (50, 70);
 /// Where the kernel takes VXLAN's packets, on every address: its socket cannot be bound to one.
 pub const VXLAN_PORT: u16 = 8472;
 /// The port on loopback that tells whether it is well.
 pub const HEALTH_PORT: u16 = 10254;
+
+/// A node's link to the cluster's bridge.
+const BRIDGE_LINK: &str = "eth0";
 
 /// States flannel.
 pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, MissingKey> {
@@ -30,17 +33,13 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
             ("kube-subnet-mgr", ""),
             ("kubeconfig-file", &format!("{secrets}/kubeconfig")),
             ("net-config-path", &format!("{config}/net-conf.json")),
-            ("iface", "$(NODE_IP)"),
+            ("iface", iface(cluster)),
             ("ip-masq", ""),
             ("healthz-ip", "127.0.0.1"),
             ("healthz-port", &HEALTH_PORT.to_string()),
         ],
     );
-    let net_conf = json!({
-        "Network": cluster.config.network.pods,
-        "EnableNFTables": true,
-        "Backend": backend(cluster),
-    });
+    let net_conf = net_conf(cluster);
     let health = Some(Probe::Http("/healthz", HEALTH_PORT, Some("127.0.0.1")));
     Ok(Component {
         secrets: BTreeMap::from([(
@@ -56,11 +55,33 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
     })
 }
 
+/// By which interface other nodes are reached: with two families flannel takes none by its address of IPv6.
+fn iface(cluster: &Cluster) -> &'static str {
+    if cluster.config.network.pods.second.is_some() { BRIDGE_LINK } else { "$(NODE_IP)" }
+}
+
+fn net_conf(cluster: &Cluster) -> Value {
+    let pods = cluster.config.network.pods;
+    let mut conf = json!({ "EnableNFTables": true, "Backend": backend(cluster) });
+    match pods.four() {
+        Some(four) => conf["Network"] = json!(four),
+        None => conf["EnableIPv4"] = json!(false),
+    }
+    if let Some(six) = pods.six() {
+        conf["EnableIPv6"] = json!(true);
+        conf["IPv6Network"] = json!(six);
+    }
+    conf
+}
+
 /// How packets come to other nodes. Where there are none, no socket is opened for it.
 fn backend(cluster: &Cluster) -> Value {
     if overlay_port(cluster).is_some() {
         json!({ "Type": "vxlan", "Port": VXLAN_PORT })
     } else if cluster.nodes.len() > 1 {
+        json!({ "Type": "host-gw" })
+    } else if cluster.config.network.pods.six().is_some() {
+        // `alloc` knows IPv4 only; without other nodes this one sets up nothing either.
         json!({ "Type": "host-gw" })
     } else {
         json!({ "Type": "alloc" })
@@ -74,7 +95,8 @@ pub fn overhead(cluster: &Cluster) -> u32 {
         return 0;
     }
     match cluster.config.network.backend {
-        NetworkBackend::Vxlan => VXLAN_OVERHEAD,
+        NetworkBackend::Vxlan if cluster.config.network.pods.six().is_some() => VXLAN_OVERHEAD.1,
+        NetworkBackend::Vxlan => VXLAN_OVERHEAD.0,
         NetworkBackend::HostGw => 0,
     }
 }

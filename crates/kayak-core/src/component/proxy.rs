@@ -27,7 +27,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
         "kind": "KubeProxyConfiguration",
         "mode": "nftables",
         "clientConnection": { "kubeconfig": format!("{secrets}/kubeconfig") },
-        "clusterCIDR": cluster.config.network.pods,
+        "clusterCIDR": cluster.config.network.pods.joined(),
         "healthzBindAddress": format!("127.0.0.1:{HEALTH_PORT}"),
         "metricsBindAddress": format!("127.0.0.1:{METRICS_PORT}"),
         // NodePorts answer on the node's own address only, not on every address it happens to have.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::path::Path;
 use super::{
     Amounts, Config, Environment, ExtraArgs, Network, NetworkMode, NodeSettings, Quantity, Resources,
-    cluster_name, vip,
+    cluster_name, ranges, vip,
 };
 use crate::cluster::{MAX_CONTROLLERS, Role, most_workers};
 use crate::component::owned::{self, Owned};
@@ -45,7 +45,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     }
     counts(config, &mut problems);
     interface(&config.network, &mut problems);
-    ranges(config, &mut problems);
+    ranges::problems(&config.network, &mut problems);
     components(config, &mut problems);
     kubelet(config, &mut problems);
     nodes(config, &mut problems);
@@ -102,38 +102,6 @@ fn interface(network: &Network, problems: &mut Vec<Problem>) {
             Problem::new(path("interface"), message, "such as `tun0`; `ip address` shows them")
         }),
     });
-}
-
-fn ranges(config: &Config, problems: &mut Vec<Problem>) {
-    let network = &config.network;
-    // On the machine's own network no node has an address of that range.
-    let nodes = (network.mode == NetworkMode::Bridge).then_some(("nodes", network.nodes, 28));
-    let others = [("pods", network.pods, 23), ("services", network.services, 28)];
-    let ranges: Vec<_> = nodes.into_iter().chain(others).collect();
-    let path = |field: &str| Path::to("network").field(field);
-    for (index, (left, a, _)) in ranges.iter().enumerate() {
-        for (right, b, _) in &ranges[index + 1..] {
-            if a.contains(b) || b.contains(a) {
-                problems.push(Problem {
-                    paths: vec![path(left), path(right)],
-                    is_name: false,
-                    message: format!("`network.{left}: {a}` and `network.{right}: {b}` overlap"),
-                    hint: "take ranges apart from each other, such as 10.254.0.0/24, 10.244.0.0/16 and 10.96.0.0/16"
-                        .into(),
-                });
-            }
-        }
-    }
-    for (field, range, longest) in ranges {
-        if range.prefix_len() > longest {
-            let message = format!("`network.{field}: {range}` is too small");
-            problems.push(Problem::new(path(field), message, format!("at most /{longest}")));
-        }
-        if range.trunc() != range {
-            let message = format!("`network.{field}: {range}` has host bits set");
-            problems.push(Problem::new(path(field), message, format!("write {}", range.trunc())));
-        }
-    }
 }
 
 fn components(config: &Config, problems: &mut Vec<Problem>) {

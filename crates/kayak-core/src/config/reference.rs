@@ -101,6 +101,7 @@ fn type_of(part: Part<'_>) -> String {
         }
         Kind::Switch => "`true` or `false`".into(),
         Kind::Number => "number".into(),
+        Kind::List if part.is_range() => "range of addresses, or two".into(),
         Kind::List => {
             format!("list of {}", part.item().map_or("texts".into(), |item| plural(&type_of(item))))
         }
@@ -116,7 +117,7 @@ fn type_of(part: Part<'_>) -> String {
         }
         Kind::Group => "settings".into(),
         Kind::Text if part.type_name() == Some("Quantity") => "[amount](#amounts)".into(),
-        Kind::Text => format.unwrap_or(if part.is_range() { "range of addresses" } else { "text" }).into(),
+        Kind::Text => format.unwrap_or("text").into(),
     }
 }
 

@@ -183,7 +183,7 @@ impl<'a> Part<'a> {
 
     /// Whether it is a range of addresses.
     pub(super) fn is_range(self) -> bool {
-        self.target().get("pattern").is_some_and(|pattern| pattern == super::IPV4_RANGE)
+        self.target().get("pattern").is_some_and(|pattern| pattern == super::ranges::RANGE)
     }
 
     /// What the texts that it may be have in common, if they have a name.

@@ -50,6 +50,44 @@ fn the_machines_own_network_needs_an_interface_and_no_range_of_nodes() {
 }
 
 #[test]
+fn ranges_are_of_one_family_or_of_both() {
+    let config = |nodes: &str, pods: &str, services: &str| {
+        format!("network:\n  nodes: {nodes}\n  pods: {pods}\n  services: {services}\n")
+    };
+    let six = config("fd00:254::/64", "fd00:244::/56", "fd00:96::/112");
+    assert_eq!(Config::parse(&six).unwrap().network.pods.joined(), "fd00:244::/56");
+    let both = config(
+        "[10.254.0.0/24, fd00:254::/64]",
+        "[10.244.0.0/16, 'fd00:244::/56']",
+        "[10.96.0.0/16, fd00:96::/112]",
+    );
+    let parsed = Config::parse(&both).unwrap();
+    assert_eq!(parsed.network.services.joined(), "10.96.0.0/16,fd00:96::/112");
+    assert_eq!(schema_errors(&both), Vec::<String>::new());
+    // As it is kept with the assets.
+    let kept = serde_json::to_string(&parsed).unwrap();
+    assert_eq!(serde_json::from_str::<Config>(&kept).unwrap(), parsed);
+    assert!(serde_json::to_string(&Config::default()).unwrap().contains(r#""nodes":"10.254.0.0/24""#));
+}
+
+#[test]
+fn families_that_do_not_go_together_are_pointed_at() {
+    insta::assert_snapshot!(findings(include_str!("tests/families.yaml")).join("\n"));
+    let finding = |text: &str| findings(text).join("; ");
+    assert!(finding("network: { pods: [10.0.0.0/16, 10.1.0.0/16] }").contains("are both IPv4"));
+    let order = finding("network: { nodes: [fd01::/64, 10.254.0.0/24], pods: [10.0.0.0/16, fd02::/56] }");
+    assert!(
+        order.contains("1:47 `network.pods: [10.0.0.0/16, fd02::/56]` is IPv4 and IPv6, and `network.nodes"),
+        "{order}"
+    );
+    assert!(finding("network: { pods: [] }").contains("invalid length 0, expected a range of addresses"));
+    assert!(finding("network: { pods: [fd01::/56, 10.0.0.0/16, fd02::/56] }").contains("invalid length 3"));
+    assert!(finding("network: { pods: [10.0.0.0/16, fd01::] }").contains("`network.pods[1]` cannot be read"));
+    let host = "network: { mode: host, interface: tun0, pods: fd01::/56, services: fd02::/112 }";
+    assert!(finding(host).contains("there is IPv4 only so far"));
+}
+
+#[test]
 fn a_virtual_address_is_nobody_elses() {
     let finding = |vip: &str, rest: &str| findings(&format!("api: {{ vip: {vip} }}\n{rest}")).join("; ");
     for (vip, found) in [

@@ -13,14 +13,14 @@ pub(super) fn problems(config: &Config, problems: &mut Vec<Problem>) {
         problems.push(Problem::new(Path::to("api").field("vip"), message, hint));
     };
     match network.mode {
-        NetworkMode::Bridge if !network.nodes.contains(&vip) => {
+        NetworkMode::Bridge if !network.nodes.contains(vip.into()) => {
             refuse(
                 format!("`api.vip: {vip}` is not on the nodes' network, `network.nodes: {}`", network.nodes),
                 "take one of that range that no node has, near its end",
             );
         }
         NetworkMode::Bridge => {
-            if let Some(owner) = taken(config, vip) {
+            if let Some(owner) = taken(config, vip.into()) {
                 refuse(
                     format!("`api.vip: {vip}` is {owner}"),
                     "take one of `network.nodes` that nobody has, near its end",
@@ -31,7 +31,7 @@ pub(super) fn problems(config: &Config, problems: &mut Vec<Problem>) {
             let impossible =
                 vip.is_unspecified() || vip.is_loopback() || vip.is_multicast() || vip.is_broadcast();
             let ranges = [("pods", network.pods), ("services", network.services)];
-            let range = ranges.into_iter().find(|(_, range)| range.contains(&vip));
+            let range = ranges.into_iter().find(|(_, range)| range.contains(vip.into()));
             if impossible || range.is_some() {
                 let because = range.map_or_else(
                     || "is no address of a machine".to_owned(),

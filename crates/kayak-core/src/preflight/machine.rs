@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use camino::Utf8PathBuf;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
+use crate::config::Ranges;
 use crate::plan::Fact;
 use crate::sockets::SocketRow;
 
@@ -137,12 +138,14 @@ impl Share {
 pub struct Network {
     /// Its interfaces.
     pub interfaces: Fact<Vec<Interface>>,
-    /// Its IPv4 routes from all tables, those of the kernel to its own addresses left out.
+    /// Its routes from all tables, those of the kernel to its own addresses left out.
     pub routes: Fact<Vec<Route>>,
     /// The other clusters.
     pub clusters: Vec<Neighbour>,
     /// Whether it forwards IPv4 packets.
     pub forwards: Fact<bool>,
+    /// Whether it forwards IPv6 packets.
+    pub forwards_six: Fact<bool>,
     /// Whether bridged packets pass the filters of routed ones (`br_netfilter`).
     pub filters_bridged: bool,
     /// Chains of nftables that drop forwarded IPv4 packets which no rule accepts.
@@ -173,7 +176,7 @@ pub struct Interface {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// Where it leads to.
-    pub range: Ipv4Net,
+    pub range: IpNet,
     /// The interface, unless packets go nowhere.
     pub interface: Option<String>,
     /// Whether what is there is reached without a gateway.
@@ -188,11 +191,11 @@ pub struct Neighbour {
     /// Its name.
     pub name: String,
     /// The addresses of its nodes.
-    pub nodes: Ipv4Net,
+    pub nodes: Ranges,
     /// Those of its pods.
-    pub pods: Ipv4Net,
+    pub pods: Ranges,
     /// Those of its services.
-    pub services: Ipv4Net,
+    pub services: Ranges,
 }
 
 /// The clock, in seconds since 1970.

@@ -1,6 +1,6 @@
 //! Whether the cluster's addresses are free, and whether its packets get through.
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::{Findings, Interface, Neighbour, Network, Route, Severity};
 use crate::cluster::Cluster;
@@ -19,14 +19,17 @@ pub(super) fn judge(cluster: &Cluster, network: &Network, found: &mut Findings) 
     let on_host = wished.mode == NetworkMode::Host;
     let nodes = (!on_host).then_some(("nodes", wished.nodes));
     let ranges = nodes.into_iter().chain([("pods", wished.pods), ("services", wished.services)]);
+    let ranges = ranges.flat_map(|(field, ranges)| ranges.all().map(move |range| (field, range)));
     let routes = found.known("the routes", &network.routes);
     for (field, range) in ranges {
         // What is known of another cluster says more than its route.
-        let is_neighbours = |route: &&Route| network.clusters.iter().any(|other| other.nodes == route.range);
+        let is_neighbours = |route: &&Route| {
+            network.clusters.iter().any(|other| other.nodes.all().any(|nodes| nodes == route.range))
+        };
         // On the machine's own network the pods of a cluster that runs have their routes.
         let is_pods = |route: &&Route| {
             let of_pod = route.interface.as_deref().is_some_and(|name| name.starts_with(POD_LINKS));
-            on_host && of_pod && wished.pods.contains(&route.range)
+            on_host && of_pod && wished.pods.all().any(|pods| pods.contains(&route.range))
         };
         let foreign = |route: &&Route| !is_neighbours(route) && !is_pods(route);
         for route in routes.into_iter().flatten().filter(foreign) {
@@ -35,7 +38,7 @@ pub(super) fn judge(cluster: &Cluster, network: &Network, found: &mut Findings) 
         for other in &network.clusters {
             judge_neighbour(field, range, other, found);
         }
-        for server in cluster.nameservers.iter().filter(|ip| ipnet::IpNet::V4(range).contains(*ip)) {
+        for server in cluster.nameservers.iter().filter(|ip| range.contains(*ip)) {
             found.error(
                 "name-server-in-range",
                 format!("the name server {server} lies in `network.{field}: {range}`"),
@@ -55,11 +58,11 @@ pub(super) fn judge(cluster: &Cluster, network: &Network, found: &mut Findings) 
     judge_firewall(cluster, network, found);
 }
 
-fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
+fn overlap(a: IpNet, b: IpNet) -> bool {
     a.contains(&b) || b.contains(&a)
 }
 
-fn judge_route(field: &str, range: Ipv4Net, route: &Route, found: &mut Findings) {
+fn judge_route(field: &str, range: IpNet, route: &Route, found: &mut Findings) {
     // Half of all addresses: how VPNs write a default route that beats the default route.
     if route.range.prefix_len() <= 1 || !overlap(range, route.range) {
         return;
@@ -83,8 +86,11 @@ fn judge_route(field: &str, range: Ipv4Net, route: &Route, found: &mut Findings)
     }
 }
 
-fn judge_neighbour(field: &str, range: Ipv4Net, other: &Neighbour, found: &mut Findings) {
-    for (theirs, taken) in [("nodes", other.nodes), ("pods", other.pods), ("services", other.services)] {
+fn judge_neighbour(field: &str, range: IpNet, other: &Neighbour, found: &mut Findings) {
+    let taken = [("nodes", other.nodes), ("pods", other.pods), ("services", other.services)];
+    for (theirs, taken) in
+        taken.into_iter().flat_map(|(theirs, ranges)| ranges.all().map(move |range| (theirs, range)))
+    {
         if !overlap(range, taken) {
             continue;
         }
@@ -103,7 +109,9 @@ fn judge_neighbour(field: &str, range: Ipv4Net, other: &Neighbour, found: &mut F
 
 /// Packets of pods leave by the default route.
 fn judge_mtu(cluster: &Cluster, interfaces: &[Interface], routes: &[Route], found: &mut Findings) {
+    let first = cluster.config.network.nodes.first.addr();
     let out = routes.iter().filter(|route| route.range.prefix_len() == 0);
+    let out = out.filter(|route| route.range.addr().is_ipv4() == first.is_ipv4());
     let out = out.min_by_key(|route| route.metric).and_then(|route| route.interface.as_deref());
     let least = LEAST_MTU + flannel::overhead(cluster);
     if let Some(interface) = interfaces.iter().find(|interface| Some(interface.name.as_str()) == out)
@@ -123,10 +131,16 @@ fn judge_forwarding(cluster: &Cluster, network: &Network, found: &mut Findings) 
         NetworkMode::Bridge => ("egress", "egress: false"),
         NetworkMode::Host => ("mode: host", "mode: bridge"),
     };
-    if found.known("net.ipv4.ip_forward", &network.forwards) == Some(&false) {
+    let nodes = cluster.config.network.nodes;
+    let four = nodes.four().map(|_| ("net.ipv4.ip_forward", &network.forwards, "packets"));
+    let six = nodes.six().map(|_| ("net.ipv6.conf.all.forwarding", &network.forwards_six, "packets of IPv6"));
+    for (name, forwards, packets) in four.into_iter().chain(six) {
+        if found.known(name, forwards) != Some(&false) {
+            continue;
+        }
         found.warning(
             "forwarding-switched-on",
-            format!("this machine forwards no packets yet; `network.{setting}` switches that on, until the cluster is gone"),
+            format!("this machine forwards no {packets} yet; `network.{setting}` switches that on, until the cluster is gone"),
             "it then forwards for others on its links too, if they send it theirs, unless its firewall says no",
             format!("nothing, or a rule; or `network.{otherwise}` in the configuration of `{}`", cluster.name()),
         );
@@ -144,7 +158,7 @@ fn judge_firewall(cluster: &Cluster, network: &Network, found: &mut Findings) {
     } else {
         (Severity::Warning, "what pods send to the outside passes it too")
     };
-    let range = cluster.config.network.nodes;
+    let range = cluster.config.network.nodes.first;
     for chain in found.known("the packet filter", &network.dropping).into_iter().flatten() {
         found.add(
             severity,

@@ -4,7 +4,7 @@ use camino::Utf8PathBuf;
 
 use super::*;
 use crate::cluster::{Images, MachineFacts};
-use crate::config::Config;
+use crate::config::{Config, Ranges};
 use crate::sockets::{Owner, Protocol, SocketProcess, SocketRow};
 
 const NOW: i64 = 1_800_000_000;
@@ -72,6 +72,7 @@ fn good() -> Machine {
             routes: Fact::Known(vec![route("0.0.0.0/0", "eth0", false), route("192.0.2.0/24", "eth0", true)]),
             clusters: Vec::new(),
             forwards: Fact::Known(true),
+            forwards_six: Fact::Known(true),
             filters_bridged: false,
             dropping: Fact::Known(Vec::new()),
             legacy_filter: false,
@@ -99,7 +100,7 @@ fn known<T>(fact: &mut Fact<T>) -> &mut T {
 }
 
 fn neighbour(nodes: &str, pods: &str, services: &str) -> Neighbour {
-    let parse = |range: &str| range.parse().unwrap();
+    let parse = |range: &str| Ranges::from(range.parse::<ipnet::IpNet>().unwrap());
     Neighbour { name: "other".into(), nodes: parse(nodes), pods: parse(pods), services: parse(services) }
 }
 

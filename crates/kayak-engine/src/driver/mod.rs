@@ -67,6 +67,9 @@ pub enum ClusterNetwork {
         range: IpNet,
         /// The machine's address in it, the nodes' way out.
         gateway: IpAddr,
+        /// Range and address of the other family, with two.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        second: Option<(IpNet, IpAddr)>,
     },
     /// The machine's.
     Host(HostNetwork),
@@ -99,6 +102,9 @@ pub enum NodeNetwork {
         address: IpNet,
         /// Its way out.
         gateway: IpAddr,
+        /// Address and way out of the other family, with two.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        second: Option<(IpNet, IpAddr)>,
     },
     /// The machine's.
     Host,

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use kayak_core::cluster::Cluster;
 use kayak_core::plan::Fact;
 use kayak_core::preflight::{Interface, Neighbour, Network, Route};
@@ -29,6 +29,7 @@ const ADDRESS: usize = 8;
 const ROUTE: usize = 12;
 const UP: u32 = 0x1;
 const INET: u8 = 2;
+const INET6: u8 = 10;
 const LOCAL_TABLE: u32 = 255;
 const CLONED: u32 = 0x200;
 const UNICAST: u8 = 1;
@@ -48,6 +49,7 @@ pub(super) fn look(cluster: &str, dirs: &Dirs) -> Network {
         routes: fact(routes(cluster)),
         clusters: neighbours(cluster, dirs),
         forwards: fact(setting("net/ipv4/ip_forward").map(|value| value != "0")),
+        forwards_six: fact(setting("net/ipv6/conf/all/forwarding").map(|value| value != "0")),
         filters_bridged: setting("net/bridge/bridge-nf-call-iptables").is_ok_and(|value| value == "1"),
         dropping: fact(dropping()),
         // Only where the old modules are loaded is there such a file.
@@ -116,25 +118,31 @@ fn ip(bytes: &[u8]) -> Option<IpAddr> {
     four.or_else(|_| <[u8; 16]>::try_from(bytes).map(|bytes| Ipv6Addr::from(bytes).into())).ok()
 }
 
-/// Lists the IPv4 routes of all tables, apart from the cluster's own.
+/// Lists the routes of all tables, apart from the cluster's own.
 fn routes(cluster: &str) -> io::Result<Vec<Route>> {
     let names: BTreeMap<u32, String> = {
         let links = Netlink::open(None)?.list(GET_LINK, &[0; LINK])?;
         links.iter().filter_map(link).map(|(index, link)| (index, link.name)).collect()
     };
-    let mut wanted = [0; ROUTE];
-    wanted[0] = INET;
-    let routes = Netlink::open(None)?.list(GET_ROUTE, &wanted)?;
-    let routes = routes.iter().filter_map(|message| route(message, &names));
-    Ok(routes.filter(|route| !is_of(cluster, route)).collect())
+    let mut routes = Vec::new();
+    for family in [INET, INET6] {
+        let mut wanted = [0; ROUTE];
+        wanted[0] = family;
+        let listed = Netlink::open(None)?.list(GET_ROUTE, &wanted)?;
+        routes.extend(listed.iter().filter_map(|message| route(message, &names)));
+    }
+    routes.retain(|route| !is_of(cluster, route));
+    Ok(routes)
 }
 
 fn route((_, body): &Message, links: &BTreeMap<u32, String>) -> Option<Route> {
-    let (mut range, mut interface, mut metric) = (Ipv4Addr::UNSPECIFIED, None, 0);
+    let nowhere =
+        if *body.first()? == INET { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+    let (mut range, mut interface, mut metric) = (nowhere, None, 0);
     let (mut table, mut direct) = (u32::from(*body.get(4)?), true);
     for (kind, value) in attributes(body.get(ROUTE..)?) {
         match kind {
-            1 => range = <[u8; 4]>::try_from(value).ok()?.into(),
+            1 => range = ip(value)?,
             4 => interface = links.get(&number(value, 0)?).cloned(),
             // A gateway, several of them, or one of the other family.
             5 | 9 | 18 => direct = false,
@@ -152,7 +160,7 @@ fn route((_, body): &Message, links: &BTreeMap<u32, String>) -> Option<Route> {
         _ if NOWHERE.contains(&kind) => None,
         _ => return None,
     };
-    Some(Route { range: Ipv4Net::new(range, *body.get(1)?).ok()?, interface, direct, metric })
+    Some(Route { range: IpNet::new(range, *body.get(1)?).ok()?, interface, direct, metric })
 }
 
 fn is_of(cluster: &str, route: &Route) -> bool {

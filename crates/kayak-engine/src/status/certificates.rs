@@ -124,7 +124,12 @@ mod tests {
 
     #[test]
     fn a_renewed_certificate_takes_the_place_of_the_first() {
-        let node = Node { name: "worker-0".into(), role: Role::Worker, address: [10, 0, 0, 9].into() };
+        let node = Node {
+            name: "worker-0".into(),
+            role: Role::Worker,
+            address: [10, 0, 0, 9].into(),
+            second_address: None,
+        };
         let first = Fact::Known(OffsetDateTime::UNIX_EPOCH);
         let mut found = vec![Certificate { name: "worker-0-kubelet".into(), expires: first }];
         take_over(&mut found, &node, "kubelet", Fact::Known(OffsetDateTime::UNIX_EPOCH + Duration::DAY));

@@ -146,7 +146,12 @@ mod tests {
     use super::*;
 
     fn node() -> Node {
-        Node { name: "worker-0".into(), role: Role::Worker, address: [10, 0, 0, 9].into() }
+        Node {
+            name: "worker-0".into(),
+            role: Role::Worker,
+            address: [10, 0, 0, 9].into(),
+            second_address: None,
+        }
     }
 
     #[test]

@@ -50,6 +50,7 @@ impl Machine {
             network: ClusterNetwork::Bridge {
                 range: format!("10.253.{subnet}.0/24").parse().unwrap(),
                 gateway: format!("10.253.{subnet}.1").parse().unwrap(),
+                second: None,
             },
             pod_ranges: vec![format!("10.254.{subnet}.0/25").parse().unwrap()],
             service_ranges: vec![format!("10.254.{subnet}.128/25").parse().unwrap()],
@@ -65,6 +66,7 @@ impl Machine {
             network: NodeNetwork::Bridge {
                 address: format!("10.253.{}.{last}/24", self.subnet).parse().unwrap(),
                 gateway: format!("10.253.{}.1", self.subnet).parse().unwrap(),
+                second: None,
             },
             memory_limit: Some(512 << 20),
             mounts: Vec::new(),

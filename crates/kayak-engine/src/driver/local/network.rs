@@ -57,10 +57,11 @@ impl Tools {
     pub(crate) async fn connect_cluster(&self, cluster: &ClusterSpec) -> Result<(), LocalError> {
         // The rules first: at no moment may a packet pass without them.
         match &cluster.network {
-            ClusterNetwork::Bridge { range, gateway } => {
-                self.nft(&rules(cluster, range)).await?;
+            ClusterNetwork::Bridge { range, gateway, second } => {
+                let networks = both((*range, *gateway), *second);
+                self.nft(&rules(cluster, &networks)).await?;
                 let exists = is_link(&paths::bridge(&cluster.name))?;
-                self.ip(&bridge(cluster, range, *gateway, exists)).await?;
+                self.ip(&bridge(cluster, &networks, exists)).await?;
             }
             ClusterNetwork::Host(network) => {
                 self.nft(&host::rules(cluster, network)).await?;
@@ -90,7 +91,7 @@ impl Tools {
 
     /// Gives a node its network, given a process in it.
     pub(crate) async fn connect_node(&self, node: &NodeSpec, pid: u32) -> Result<(), LocalError> {
-        let NodeNetwork::Bridge { address, gateway } = node.network else { return Ok(()) };
+        let NodeNetwork::Bridge { address, gateway, second } = node.network else { return Ok(()) };
         let link = paths::link(&node.id);
         let link_address = paths::link_address(&format!("{}/{}", node.id.cluster, node.id.name));
         let bridge = paths::bridge(&node.id.cluster);
@@ -99,7 +100,7 @@ impl Tools {
              link set dev {link} master {bridge} up\n"
         ))
         .await?;
-        Ok(self.ip_in_node(pid, &uplink(address, gateway)).await?)
+        Ok(self.ip_in_node(pid, &uplink(&both((address, gateway), second))).await?)
     }
 
     /// Removes a network interface of this machine, if it is there. A node's would go with its
@@ -139,8 +140,19 @@ pub(crate) fn table(cluster: &str) -> String {
     format!("kayak-{cluster}")
 }
 
+/// The networks of one family or of both, each with an address in it.
+fn both(first: (IpNet, IpAddr), second: Option<(IpNet, IpAddr)>) -> Vec<(IpNet, IpAddr)> {
+    [first].into_iter().chain(second).collect()
+}
+
+/// What an address of IPv6 is given with: nobody else has it, and to make sure would take a second, in which
+/// nothing can listen there.
+fn without_doubt(address: IpAddr) -> &'static str {
+    if address.is_ipv6() { " nodad" } else { "" }
+}
+
 /// Says how the bridge and the machine's routes are made, for `ip -batch`.
-fn bridge(cluster: &ClusterSpec, range: &IpNet, gateway: IpAddr, exists: bool) -> String {
+fn bridge(cluster: &ClusterSpec, networks: &[(IpNet, IpAddr)], exists: bool) -> String {
     let bridge = paths::bridge(&cluster.name);
     let mut batch = String::new();
     let mut line = |text: String| batch.extend([text.as_str(), "\n"]);
@@ -149,7 +161,10 @@ fn bridge(cluster: &ClusterSpec, range: &IpNet, gateway: IpAddr, exists: bool) -
         line(format!("link add name {bridge} address {address} type bridge"));
     }
     line(format!("link set dev {bridge} up"));
-    line(format!("address replace {gateway}/{} dev {bridge}", range.prefix_len()));
+    for (range, gateway) in networks {
+        let nodad = without_doubt(*gateway);
+        line(format!("address replace {gateway}/{} dev {bridge}{nodad}", range.prefix_len()));
+    }
     // Whoever asks this machine for a pod or a service is told that there is none here, instead of
     // the packet being sent to wherever the default route leads.
     let metric = paths::metric(&cluster.name);
@@ -160,25 +175,31 @@ fn bridge(cluster: &ClusterSpec, range: &IpNet, gateway: IpAddr, exists: bool) -
 }
 
 /// Says how a node's own side of the network is made, for `ip -batch`.
-fn uplink(address: IpNet, gateway: IpAddr) -> String {
+fn uplink(networks: &[(IpNet, IpAddr)]) -> String {
+    let mut batch = String::from("link set dev lo up\n");
+    // Writing to a string does not fail.
+    for (address, gateway) in networks {
+        let _ = writeln!(batch, "address replace {address} dev eth0{}", without_doubt(*gateway));
+    }
+    batch.push_str("link set dev eth0 up\n");
     // The default route is there without egress too: a packet to a service is routed before it is
     // rewritten to go to a pod, and without a route it would not even be sent.
-    format!(
-        "link set dev lo up\n\
-         address replace {address} dev eth0\n\
-         link set dev eth0 up\n\
-         route replace default via {gateway}\n"
-    )
+    for (_, gateway) in networks {
+        let everywhere = if gateway.is_ipv4() { "default" } else { "::/0" };
+        let _ = writeln!(batch, "route replace {everywhere} via {gateway}");
+    }
+    batch
 }
 
 /// What a sender is told at once.
 const REJECT: &str = "reject with icmpx type admin-prohibited";
 
 /// Says what may pass, for `nft`; it takes the place of what was said before at once.
-fn rules(cluster: &ClusterSpec, nodes: &IpNet) -> String {
+fn rules(cluster: &ClusterSpec, networks: &[(IpNet, IpAddr)]) -> String {
+    let nodes: Vec<_> = networks.iter().map(|(range, _)| *range).collect();
     let table = table(&cluster.name);
     let bridge = paths::bridge(&cluster.name);
-    let outside = if cluster.egress { pass_on(cluster, nodes) } else { keep_inside(cluster, nodes) };
+    let outside = if cluster.egress { pass_on(cluster, &nodes) } else { keep_inside(cluster, &nodes) };
     let resolver = if cluster.egress {
         // The machine may be the name server that the nodes were given.
         format!("    iifname \"{bridge}\" meta l4proto {{ 6, 17 }} th dport 53 accept\n")
@@ -204,13 +225,13 @@ fn rules(cluster: &ClusterSpec, nodes: &IpNet) -> String {
 
 /// The rules of a cluster without egress: nothing leaves the bridge. Rejecting before routing tells
 /// the sender at once, even where the machine forwards nothing and would silently drop.
-fn keep_inside(cluster: &ClusterSpec, nodes: &IpNet) -> String {
+fn keep_inside(cluster: &ClusterSpec, nodes: &[IpNet]) -> String {
     let bridge = paths::bridge(&cluster.name);
     let mut text =
         String::from("  chain prerouting {\n    type filter hook prerouting priority raw; policy accept;\n");
     // Pods' addresses are seen on the bridge if the pod network does not wrap their packets;
     // bridged packets come along here where br_netfilter is loaded.
-    let inside = cluster.pod_ranges.iter().chain([nodes]);
+    let inside = cluster.pod_ranges.iter().chain(nodes);
     for (family, mut ranges) in by_family(inside) {
         let multicast =
             if family == "ip" { ["224.0.0.0/4", "255.255.255.255"] } else { ["fe80::/10", "ff00::/8"] };
@@ -234,34 +255,37 @@ fn keep_inside(cluster: &ClusterSpec, nodes: &IpNet) -> String {
 
 /// The rules of a cluster with egress: whatever is not the cluster's leaves from the node's
 /// address, rewritten to the machine's; nobody outside reaches in.
-fn pass_on(cluster: &ClusterSpec, nodes: &IpNet) -> String {
+fn pass_on(cluster: &ClusterSpec, nodes: &[IpNet]) -> String {
     let bridge = paths::bridge(&cluster.name);
     let mut text = format!(
         "  chain forward {{\n\
          \x20   type filter hook forward priority filter; policy accept;\n\
          \x20   iifname \"{bridge}\" oifname \"{bridge}\" accept\n"
     );
-    let own = cluster.pod_ranges.iter().chain(&cluster.service_ranges).chain([nodes]);
+    let own = cluster.pod_ranges.iter().chain(&cluster.service_ranges).chain(nodes);
     for (family, ranges) in by_family(own) {
         // Writing to a string does not fail.
         let _ =
             writeln!(text, "    iifname \"{bridge}\" {family} daddr {{ {} }} {REJECT}", ranges.join(", "));
     }
-    for (family, ranges) in by_family([nodes]) {
-        let _ = write!(
-            text,
-            "    iifname \"{bridge}\" {family} saddr {{ {range} }} accept\n\
-             \x20   iifname \"{bridge}\" drop\n\
-             \x20   oifname \"{bridge}\" ct state established,related accept\n\
-             \x20   oifname \"{bridge}\" drop\n\
-             \x20 }}\n\
-             \x20 chain postrouting {{\n\
-             \x20   type nat hook postrouting priority srcnat; policy accept;\n\
-             \x20   oifname != \"{bridge}\" {family} saddr {{ {range} }} masquerade\n\
-             \x20 }}\n",
-            range = ranges.join(", "),
-        );
+    // Writing to a string does not fail.
+    for (family, ranges) in by_family(nodes) {
+        let _ = writeln!(text, "    iifname \"{bridge}\" {family} saddr {{ {} }} accept", ranges.join(", "));
     }
+    let _ = write!(
+        text,
+        "    iifname \"{bridge}\" drop\n\
+         \x20   oifname \"{bridge}\" ct state established,related accept\n\
+         \x20   oifname \"{bridge}\" drop\n\
+         \x20 }}\n\
+         \x20 chain postrouting {{\n\
+         \x20   type nat hook postrouting priority srcnat; policy accept;\n"
+    );
+    for (family, ranges) in by_family(nodes) {
+        let ranges = ranges.join(", ");
+        let _ = writeln!(text, "    oifname != \"{bridge}\" {family} saddr {{ {ranges} }} masquerade");
+    }
+    text.push_str("  }\n");
     text
 }
 
@@ -276,19 +300,19 @@ fn by_family<'a>(ranges: impl IntoIterator<Item = &'a IpNet>) -> Vec<(&'static s
 mod tests {
     use super::*;
 
-    fn nodes() -> IpNet {
-        "10.100.0.0/24".parse().unwrap()
+    fn nodes() -> Vec<(IpNet, IpAddr)> {
+        vec![("10.100.0.0/24".parse().unwrap(), "10.100.0.1".parse().unwrap())]
     }
 
-    fn gateway() -> IpAddr {
-        "10.100.0.1".parse().unwrap()
+    fn nodes_of_both() -> Vec<(IpNet, IpAddr)> {
+        both(nodes()[0], Some(("fd00:100::/64".parse().unwrap(), "fd00:100::1".parse().unwrap())))
     }
 
     fn cluster(egress: bool) -> ClusterSpec {
         ClusterSpec {
             name: "home".into(),
             image: "kayak.local/node:v1".into(),
-            network: ClusterNetwork::Bridge { range: nodes(), gateway: gateway() },
+            network: ClusterNetwork::Bridge { range: nodes()[0].0, gateway: nodes()[0].1, second: None },
             pod_ranges: vec!["10.244.0.0/16".parse().unwrap(), "fd00:244::/56".parse().unwrap()],
             service_ranges: vec!["10.96.0.0/16".parse().unwrap()],
             api_address: Some("10.244.255.255".parse().unwrap()),
@@ -307,13 +331,29 @@ mod tests {
     }
 
     #[test]
+    fn rules_of_both_families_are_the_same() {
+        insta::assert_snapshot!(rules(&cluster(true), &nodes_of_both()));
+        let inside = rules(&cluster(false), &nodes_of_both());
+        assert!(
+            inside.contains("ip6 daddr != { fd00:244::/56, fd00:100::/64, fe80::/10, ff00::/8 } reject"),
+            "{inside}"
+        );
+    }
+
+    #[test]
+    fn addresses_of_both_families_are_given_at_once() {
+        insta::assert_snapshot!(bridge(&cluster(false), &nodes_of_both(), false));
+        insta::assert_snapshot!(uplink(&nodes_of_both()));
+    }
+
+    #[test]
     fn a_bridge_is_made_once() {
-        insta::assert_snapshot!(bridge(&cluster(false), &nodes(), gateway(), false));
-        assert!(!bridge(&cluster(false), &nodes(), gateway(), true).contains("link add"));
+        insta::assert_snapshot!(bridge(&cluster(false), &nodes(), false));
+        assert!(!bridge(&cluster(false), &nodes(), true).contains("link add"));
     }
 
     #[test]
     fn a_node_gets_its_address_and_a_way_out() {
-        insta::assert_snapshot!(uplink("10.100.0.11/24".parse().unwrap(), gateway()));
+        insta::assert_snapshot!(uplink(&[("10.100.0.11/24".parse().unwrap(), nodes()[0].1)]));
     }
 }
