@@ -181,13 +181,13 @@ pub fn cluster_spec(cluster: &Cluster) -> ClusterSpec {
     ClusterSpec {
         name: cluster.name().into(),
         image: cluster.images.node.clone(),
-        network: match cluster.host_network() {
-            Some(host) => ClusterNetwork::Host(host),
-            None => {
+        network: cluster.host_network().map_or_else(
+            || {
                 let ((range, gateway), second) = cluster.gateways();
                 ClusterNetwork::Bridge { range, gateway, second }
-            }
-        },
+            },
+            ClusterNetwork::Host,
+        ),
         pod_ranges: network.pods.all().collect(),
         service_ranges: network.services.all().collect(),
         api_address: Some(cluster.api_node_ip()),

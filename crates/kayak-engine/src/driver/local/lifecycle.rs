@@ -4,6 +4,7 @@
 //! left, so that all of them may be repeated.
 
 use std::fs::OpenOptions;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
@@ -57,13 +58,17 @@ impl Local {
         tools.connect_cluster(&cluster.spec).await?;
         Settings::of_kubelet(&self.paths.run).need(&cluster.spec.name)?;
         Settings::watches(&self.paths.run).need(&cluster.spec.name)?;
-        let forwarding = Settings::forwarding(&self.paths.run);
         // On the machine's own network it is the machine that passes packets on to pods.
-        if cluster.spec.egress || matches!(cluster.spec.network, ClusterNetwork::Host(_)) {
-            forwarding.need(&cluster.spec.name)
-        } else {
-            forwarding.release(&cluster.spec.name)
-        }
+        let forwards = cluster.spec.egress || matches!(cluster.spec.network, ClusterNetwork::Host(_));
+        let has = |family: fn(&IpAddr) -> bool| {
+            forwards && cluster.spec.pod_ranges.iter().any(|range| family(&range.addr()))
+        };
+        let four = (Settings::forwarding(&self.paths.run), has(IpAddr::is_ipv4));
+        let six = (Settings::forwarding_six(&self.paths.run)?, has(IpAddr::is_ipv6));
+        [four, six].into_iter().try_for_each(|(forwarding, needed)| {
+            let name = &cluster.spec.name;
+            if needed { forwarding.need(name) } else { forwarding.release(name) }
+        })
     }
 
     /// Whether the rules are there, and made for this specification.
@@ -96,6 +101,7 @@ impl Local {
         groups.remove(&paths::cluster_cgroup(cluster)).await?;
         groups.remove_if_empty(paths::CGROUP)?;
         Settings::forwarding(&self.paths.run).release(cluster)?;
+        Settings::forwarding_six(&self.paths.run)?.release(cluster)?;
         Settings::of_kubelet(&self.paths.run).release(cluster)?;
         Settings::watches(&self.paths.run).release(cluster)?;
         let directory = self.paths.cluster_run(cluster);
