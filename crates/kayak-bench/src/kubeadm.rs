@@ -90,7 +90,11 @@ impl Kubeadm {
             .prepare(&ClusterSpec {
                 name: self.name.into(),
                 image: self.image("node")?.to_owned(),
-                network: ClusterNetwork::Bridge { range: NODES.into(), gateway: GATEWAY.into(), second: None },
+                network: ClusterNetwork::Bridge {
+                    range: NODES.into(),
+                    gateway: GATEWAY.into(),
+                    second: None,
+                },
                 pod_ranges: vec![PODS.into()],
                 service_ranges: vec![SERVICES.into()],
                 api_address: None,

@@ -37,6 +37,13 @@ impl Cluster {
         Self { name: name.into(), config, network: None }
     }
 
+    /// Describes a cluster by the whole text of its configuration.
+    pub fn written(name: &str, text: &str) -> Self {
+        let config = scratch().join(format!("{name}.yaml"));
+        std::fs::write(&config, text).unwrap();
+        Self { name: name.into(), config, network: None }
+    }
+
     /// Makes it a cluster of another machine, as far as the network goes.
     pub fn on(self, machine: &Space) -> Self {
         Self { network: Some(machine.path()), ..self }
@@ -47,7 +54,8 @@ impl Cluster {
         crate::inventory::remove_leftovers();
         let shared = ["e2e", "e2e-fleet", "e2e-gw", "e2e-own-net"];
         let alone = ["e2e-assets", "e2e-cut", "e2e-left", "e2e-home", "e2e-own", "e2e-settings", "e2e-vip"];
-        for name in shared.into_iter().chain(alone) {
+        let outside = ["e2e-six", "e2e-both", "e2e-six-first"];
+        for name in shared.into_iter().chain(alone).chain(outside) {
             let output = kayak(&["--cluster", name, "down", "--yes"]).output().unwrap();
             assert!(output.status.success(), "{}", show(&output));
         }

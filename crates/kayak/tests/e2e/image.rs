@@ -11,8 +11,8 @@ use crate::cluster::scratch;
 /// The program that the machine's package of busybox brings.
 const BUSYBOX: &str = "/bin/busybox";
 /// The applets that scenarios use.
-const APPLETS: [&str; 11] =
-    ["sh", "httpd", "wget", "timeout", "sleep", "cat", "mount", "umount", "mkdir", "test", "id"];
+const APPLETS: [&str; 12] =
+    ["sh", "httpd", "wget", "nslookup", "timeout", "sleep", "cat", "mount", "umount", "mkdir", "test", "id"];
 
 fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))

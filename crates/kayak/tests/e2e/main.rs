@@ -8,6 +8,7 @@
 mod access;
 mod assets_by_hand;
 mod boot;
+mod both_families;
 mod bundle_travels;
 mod client;
 mod cluster;
@@ -162,6 +163,9 @@ const ALONE: &[Named<fn()>] = &[
         "the_virtual_address_moves_to_a_living_controller",
         virtual_address::the_virtual_address_moves_to_a_living_controller,
     ),
+    ("a_cluster_of_ipv6_works", both_families::a_cluster_of_ipv6_works),
+    ("a_cluster_of_both_families_works", both_families::a_cluster_of_both_families_works),
+    ("ipv6_may_be_the_primary_family", both_families::ipv6_may_be_the_primary_family),
     ("up_and_down_cut_off_leave_nothing", cut_off::up_and_down_cut_off_leave_nothing),
 ];
 

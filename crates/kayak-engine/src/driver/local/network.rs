@@ -206,6 +206,12 @@ fn rules(cluster: &ClusterSpec, networks: &[(IpNet, IpAddr)]) -> String {
     } else {
         String::new()
     };
+    // Nodes are no routers of the machine's, which would take their word for its own way out.
+    let routers = if nodes.iter().any(|range| range.addr().is_ipv6()) {
+        format!("    iifname \"{bridge}\" icmpv6 type {{ nd-router-advert, nd-redirect }} drop\n")
+    } else {
+        String::new()
+    };
     // Protocols by number (ICMP, ICMPv6, TCP, UDP): the node image has no /etc/protocols.
     format!(
         "{replaced}\
@@ -214,6 +220,7 @@ fn rules(cluster: &ClusterSpec, networks: &[(IpNet, IpAddr)]) -> String {
          \x20 chain input {{\n\
          \x20   type filter hook input priority filter; policy accept;\n\
          \x20   iifname \"{bridge}\" ct state established,related accept\n\
+         {routers}\
          \x20   iifname \"{bridge}\" meta l4proto {{ 1, 58 }} accept\n\
          {resolver}\
          \x20   iifname \"{bridge}\" {REJECT}\n\

@@ -94,12 +94,12 @@ spec:
 }
 
 /// An answer of kubectl in JSON.
-fn json(cluster: &Cluster, arguments: &[&str]) -> Value {
+pub fn json(cluster: &Cluster, arguments: &[&str]) -> Value {
     serde_json::from_str(&cluster.kubectl(&[arguments, &["-o", "json"]].concat())).unwrap()
 }
 
 /// The text at a path, empty if there is none.
-fn text<'a>(value: &'a Value, path: &str) -> &'a str {
+pub fn text<'a>(value: &'a Value, path: &str) -> &'a str {
     value.pointer(path).and_then(Value::as_str).unwrap_or_default()
 }
 
@@ -113,7 +113,7 @@ fn api_addresses(cluster: &Cluster) -> Vec<String> {
 }
 
 /// A node's network. Not of a node that is going to be killed: its network would outlive it.
-fn network(cluster: &Cluster, node: &str) -> Network {
+pub fn network(cluster: &Cluster, node: &str) -> Network {
     Network::of(cluster.init_process(node).as_raw_nonzero())
 }
 

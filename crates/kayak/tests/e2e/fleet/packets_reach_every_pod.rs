@@ -18,10 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) const MEGABYTE: usize = 1 << 20;
 
 /// A network with an address in it: a pod's, or a node's.
-pub(super) struct End {
-    name: String,
-    network: Network,
-    address: IpAddr,
+pub struct End {
+    pub name: String,
+    pub network: Network,
+    pub address: IpAddr,
 }
 
 pub fn packets_reach_every_pod(fleet: &Fleet) {
@@ -90,7 +90,7 @@ pub fn network_of_pod(uid: &str) -> Network {
 }
 
 /// From every pod to every other, by TCP and UDP; from every node to every pod, and back.
-pub(super) fn every_way(pods: &[End], hosts: &[End], bytes: usize) {
+pub fn every_way(pods: &[End], hosts: &[End], bytes: usize) {
     for from in pods {
         for to in pods.iter().filter(|to| to.name != from.name) {
             transfer(from, to, bytes);
