@@ -17,6 +17,7 @@ use crate::host;
 use crate::kubeconfig;
 use crate::object::{Object, ObjectError, to_yaml};
 use crate::pki::{KeyStore, MissingKey};
+use crate::registry;
 
 /// The facts that `kayak start` needs beside the files it puts on nodes.
 pub const CLUSTER_FILE: &str = "cluster.json";
@@ -89,6 +90,12 @@ impl Assets {
         put("tls/service-account.pub".into(), &account.certificate);
         put("tls/service-account.key".into(), account.key.expose());
         put("tls/encryption.key".into(), keys.encryption_key()?.expose());
+        for (name, known) in &keys.registries {
+            let ca = known.ca.as_ref().map(|ca| (format!("registries/{name}.crt"), ca.as_str()));
+            let password =
+                known.password.as_ref().map(|password| (format!("registries/{name}.key"), password.expose()));
+            ca.into_iter().chain(password).for_each(|(path, text)| put(path, text));
+        }
         for component in component::temporary(cluster, keys)? {
             let name = component.name;
             put(format!("bootstrap-manifests/{name}.yaml"), &to_yaml(&form::temporary_pod(&component)));
@@ -180,6 +187,7 @@ pub fn is_secret(path: &str) -> bool {
     private.iter().any(|p| path.starts_with(p))
         || matches!(Utf8Path::new(path).extension(), Some("key" | "pem"))
         || path.ends_with("/kubeconfig")
+        || path.ends_with(registry::LOGINS)
         || path.contains(form::STATIC_SECRETS)
         || path.contains(form::TEMPORARY_SECRETS)
 }

@@ -1,8 +1,9 @@
 //! The facts of one cluster: its configuration with everything resolved that rendering needs.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use camino::Utf8PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -10,10 +11,18 @@ use crate::component::flannel;
 use crate::config::{Config, NetworkMode, NetworkProvider, NodeSettings, Ranges};
 use crate::ports;
 
+mod addresses;
+
+use addresses::{host, nodes};
+pub(crate) use addresses::{most_workers, taken};
+
 /// The API's port, on every controller's address and on each node's loopback.
 pub const API_PORT: u16 = 6443;
 /// The port of the node's own way to the API.
 pub const LOCAL_API_PORT: u16 = 7443;
+
+/// Where a node's programs look for the CAs that they trust.
+pub const NODE_CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The kubelet's port.
 pub const KUBELET_PORT: u16 = 10250;
@@ -21,12 +30,6 @@ pub const KUBELET_PORT: u16 = 10250;
 pub const NODE_PORTS: (u16, u16) = (30000, 32767);
 /// Controllers a cluster may have: each write waits for a majority of them.
 pub const MAX_CONTROLLERS: u32 = 7;
-/// Where on the nodes' range the first controller is; before it come the network and the machine.
-const FIRST_CONTROLLER: u32 = 2;
-/// Where on the nodes' range the first worker is, so that neither more controllers nor more workers change
-/// an address.
-const FIRST_WORKER: u32 = FIRST_CONTROLLER + MAX_CONTROLLERS;
-
 /// References of the images a cluster runs, and the version of Kubernetes in them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,14 +86,6 @@ impl Role {
             Self::Worker => format!("worker-{index}"),
         }
     }
-
-    /// Where on the nodes' range the `index`-th node with this role is.
-    fn place(self, index: u32) -> u32 {
-        match self {
-            Self::Controller => FIRST_CONTROLLER + index,
-            Self::Worker => FIRST_WORKER + index,
-        }
-    }
 }
 
 /// One node.
@@ -134,6 +129,9 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// Name servers for names outside the cluster; empty means that nothing outside resolves.
     pub nameservers: Vec<IpAddr>,
+    /// The machine's file of CAs, if nodes trust those instead of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<Utf8PathBuf>,
 }
 
 /// What a cluster has of the machine's own network, and by which way others come to it.
@@ -160,6 +158,8 @@ pub struct MachineFacts {
     pub nameservers: Vec<IpAddr>,
     /// Its network interfaces that have an IPv4 address, by name, with their addresses in order.
     pub interfaces: BTreeMap<String, Vec<Ipv4Addr>>,
+    /// Its file of CAs that its programs trust.
+    pub ca_bundle: Option<Utf8PathBuf>,
 }
 
 /// Why a configuration cannot be a cluster on this machine.
@@ -185,6 +185,9 @@ pub enum ResolveError {
         /// The interface.
         name: String,
     },
+    /// The machine trusts nobody that nodes could trust too.
+    #[error("`pki.trustMachine: true`, but this machine has no list of CAs (such as {NODE_CA_BUNDLE})")]
+    NoCaBundle,
     /// The virtual address is the interface's own, which cannot go to another controller.
     #[error("`api.vip: {vip}` is the address of `{name}` itself; take a free one of the same network")]
     OwnVip {
@@ -213,6 +216,11 @@ impl Cluster {
             Vec::new()
         };
         let nodes = nodes(&config, machine)?;
+        let ca_bundle = match (config.pki.trust_machine, &machine.ca_bundle) {
+            (true, None) => return Err(ResolveError::NoCaBundle),
+            (true, Some(bundle)) => Some(bundle.clone()),
+            (false, _) => None,
+        };
         Ok(Self {
             // A name server on the machine's loopback is another one inside a pod, and CoreDNS
             // takes it for a forwarding loop and dies. One of a family that nodes do not have would only
@@ -225,6 +233,7 @@ impl Cluster {
             source: source.into(),
             images,
             nodes,
+            ca_bundle,
         })
     }
 
@@ -320,75 +329,6 @@ impl Cluster {
     }
 }
 
-/// All nodes, controllers first.
-fn nodes(config: &Config, machine: &MachineFacts) -> Result<Vec<Node>, ResolveError> {
-    let counts = [(Role::Controller, config.controllers), (Role::Worker, config.workers)];
-    let each = counts.into_iter().flat_map(|(role, count)| (0..count).map(move |index| (role, index)));
-    each.map(|(role, index)| {
-        let at = |range| host(range, role.place(index));
-        let (address, second_address) = match config.network.mode {
-            NetworkMode::Bridge => (at(config.network.nodes.first), config.network.nodes.second.map(at)),
-            NetworkMode::Host => (interface_address(config, machine)?.into(), None),
-        };
-        Ok(Node { name: role.node_name(index), role, address, second_address })
-    })
-    .collect()
-}
-
-/// How many workers fit on the nodes' ranges: the last address is no node's.
-pub(crate) fn most_workers(ranges: Ranges) -> u32 {
-    let size = |range: IpNet| {
-        let bits = u32::from(range.max_prefix_len() - range.prefix_len());
-        1u32.checked_shl(bits).unwrap_or(u32::MAX)
-    };
-    let least = ranges.all().map(size).min().unwrap_or(0);
-    least.saturating_sub(1).saturating_sub(FIRST_WORKER)
-}
-
-/// Says who has an address of the nodes' ranges, if it is nobody's to take.
-pub(crate) fn taken(config: &Config, address: IpAddr) -> Option<String> {
-    let range = config.network.nodes.all().find(|range| range.contains(&address))?;
-    let counts = [(Role::Controller, config.controllers), (Role::Worker, config.workers)];
-    let mut nodes = counts.into_iter().flat_map(|(role, count)| (0..count).map(move |index| (role, index)));
-    if address == host(range, 1) {
-        return Some("the machine's".into());
-    }
-    if address == range.network() || address == range.broadcast() {
-        return Some("no node's, but the range's own".into());
-    }
-    let node = nodes.find(|(role, index)| host(range, role.place(*index)) == address);
-    node.map(|(role, index)| format!("`{}`'s", role.node_name(index)))
-}
-
-fn interface_address(config: &Config, machine: &MachineFacts) -> Result<Ipv4Addr, ResolveError> {
-    let network = &config.network;
-    let name = network.interface.clone().unwrap_or_default();
-    // The virtual address comes to the interface as well.
-    let addresses = machine.interfaces.get(&name).map(Vec::as_slice).unwrap_or_default();
-    let own = addresses.iter().find(|address| Some(**address) != config.api.vip);
-    if let ([vip], None) = (addresses, own) {
-        return Err(ResolveError::OwnVip { vip: *vip, name });
-    }
-    let Some(&address) = own else {
-        let there = machine.interfaces.keys().filter(|name| *name != "lo").map(|name| format!("`{name}`"));
-        return Err(ResolveError::NoInterface { name, there: there.collect() });
-    };
-    for (range, net) in [("pods", network.pods), ("services", network.services)] {
-        if net.contains(address.into()) {
-            return Err(ResolveError::Covered { range, net, address, name });
-        }
-    }
-    Ok(address)
-}
-
-/// Returns the `index`-th address of a range.
-fn host(range: IpNet, index: u32) -> IpAddr {
-    match range {
-        IpNet::V4(range) => Ipv4Addr::from(u32::from(range.network()) + index).into(),
-        IpNet::V6(range) => Ipv6Addr::from(u128::from(range.network()) + u128::from(index)).into(),
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -398,7 +338,7 @@ pub(crate) mod tests {
         let images = Images::of("v1.36.3", |name| Ok::<_, ()>(name.into())).unwrap();
         let interfaces = [("lo", "127.0.0.1"), ("eth0", "192.0.2.2"), ("tun0", "10.8.0.1")];
         let interfaces = interfaces.map(|(name, address)| (name.into(), vec![address.parse().unwrap()]));
-        let machine = MachineFacts { nameservers: Vec::new(), interfaces: interfaces.into() };
+        let machine = MachineFacts { interfaces: interfaces.into(), ..MachineFacts::default() };
         Cluster::resolve(Config::parse(yaml).unwrap(), yaml, images, &machine)
     }
 
@@ -410,6 +350,18 @@ pub(crate) mod tests {
         assert_eq!((network.interface.as_str(), network.address), ("tun0", Ipv4Addr::new(10, 8, 0, 1)));
         assert_eq!(resolve("").unwrap().host_network(), None);
         assert_eq!(resolve("").unwrap().nodes[0].address, Ipv4Addr::new(10, 254, 0, 2));
+    }
+
+    #[test]
+    fn a_machine_that_trusts_nobody_cannot_be_trusted() {
+        let yaml = "pki: { trustMachine: true }";
+        assert_eq!(resolve(yaml).unwrap_err(), ResolveError::NoCaBundle);
+        let images = Images::of("v1.36.3", |name| Ok::<_, ()>(name.into())).unwrap();
+        let bundle = Some(Utf8PathBuf::from("/etc/pki/tls/certs/ca-bundle.crt"));
+        let machine = MachineFacts { ca_bundle: bundle.clone(), ..MachineFacts::default() };
+        let of =
+            |yaml| Cluster::resolve(Config::parse(yaml).unwrap(), yaml, images.clone(), &machine).unwrap();
+        assert_eq!((of(yaml).ca_bundle, of("").ca_bundle), (bundle, None));
     }
 
     #[test]

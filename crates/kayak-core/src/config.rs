@@ -20,6 +20,7 @@ mod quantity;
 mod ranges;
 mod read;
 mod reference;
+mod registries;
 mod schema;
 mod vip;
 
@@ -34,6 +35,7 @@ pub use nodes::{MountSettings, NodeSettings, Taint, TaintEffect};
 pub use quantity::{NoQuantity, Quantity};
 pub use ranges::Ranges;
 pub use reference::reference;
+pub use registries::{ProxyServer, RegistrySettings};
 pub use schema::schema;
 
 /// The whole file. Every field has a default: an empty file is a valid cluster.
@@ -62,6 +64,9 @@ pub struct Config {
     /// The kubelet of every node.
     #[serde(skip_serializing_if = "is_default")]
     pub kubelet: Kubelet,
+    /// Registries of images that need a CA, a password or another address.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub registries: Vec<RegistrySettings>,
     /// Labels, taints, mounts, devices and memory of single nodes: `controller-0`, `worker-0` and so on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeSettings>,
@@ -104,6 +109,9 @@ pub struct Network {
     /// Name servers for names outside the cluster; the machine's own if absent.
     #[schemars(example = serde_json::json!(["192.0.2.53"]))]
     pub nameservers: Option<Vec<IpAddr>>,
+    /// The proxy by which nodes pull images.
+    #[serde(skip_serializing_if = "is_default")]
+    pub proxy: ProxyServer,
 }
 
 /// Where the nodes' addresses come from.
@@ -167,6 +175,8 @@ pub struct Pki {
     pub etcd_ca: Option<CaFiles>,
     /// The owner's own CA for the front proxy's certificate; made if absent.
     pub front_proxy_ca: Option<CaFiles>,
+    /// Whether nodes trust the CAs that this machine trusts, a company's own say, instead of Debian's list.
+    pub trust_machine: bool,
 }
 
 /// A CA's certificate and key in PEM files.
@@ -193,6 +203,7 @@ impl Default for Config {
             pki: Pki::default(),
             components: Components::default(),
             kubelet: Kubelet::default(),
+            registries: Vec::new(),
             nodes: Vec::new(),
         }
     }
@@ -211,6 +222,7 @@ impl Default for Network {
             backend: NetworkBackend::default(),
             domain: "cluster.local".into(),
             nameservers: None,
+            proxy: ProxyServer::default(),
         }
     }
 }

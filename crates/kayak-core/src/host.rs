@@ -18,6 +18,7 @@ use crate::node::{
 use crate::object::{merge, to_yaml};
 use crate::pki::{API_SERVER_NAME, Authority, KeyStore, MissingKey};
 use crate::profile::GARBAGE;
+use crate::registry;
 
 /// The kubelet's name, as a unit and among the owner's settings.
 pub const KUBELET: &str = "kubelet";
@@ -69,6 +70,7 @@ pub fn files(
             text(format!("{}{}", pair.certificate, pair.key.expose())),
         );
     }
+    files.extend(registry::files(cluster, keys)?.into_iter().map(|(path, content)| (path, text(content))));
     let agent = format!("{}-agent", node.name);
     let agent = kubeconfig::embedded(cluster.name(), &Cluster::local_api_url(), keys, &agent)?;
     files.insert(AGENT_KUBECONFIG.into(), text(agent.expose().to_owned()));
@@ -185,9 +187,11 @@ fn sysctls(cluster: &Cluster) -> BTreeMap<String, String> {
     sysctls.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
 
-/// What the profile gives to every unit.
+/// What the profile gives to every unit, and the way to registries.
 fn environment(cluster: &Cluster) -> BTreeMap<String, String> {
-    [(GARBAGE.to_owned(), cluster.config.profile.garbage().to_owned())].into()
+    let mut env = registry::proxy(cluster);
+    env.insert(GARBAGE.to_owned(), cluster.config.profile.garbage().to_owned());
+    env
 }
 
 fn containerd_unit(cluster: &Cluster) -> Unit {
@@ -213,6 +217,8 @@ fn kubelet_unit(cluster: &Cluster, node: &Node) -> Unit {
         format!("--node-ip={}", node_ips.join(",")),
     ];
     set_flags(&mut command, &wished.extra_args);
+    // It would go on with what it has read for minutes.
+    let logins = registry::has_logins(cluster).then_some(registry::LOGINS);
     let mut env = environment(cluster);
     env.extend(wished.env.iter().map(|(name, value)| (name.clone(), value.to_string())));
     Unit {
@@ -223,7 +229,11 @@ fn kubelet_unit(cluster: &Cluster, node: &Node) -> Unit {
             address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), KUBELET_HEALTH_PORT),
             path: "/healthz".into(),
         }),
-        files: [KUBELET_CONFIG, KUBELET_KUBECONFIG, CA_FILE].map(str::to_owned).into(),
+        files: [KUBELET_CONFIG, KUBELET_KUBECONFIG, CA_FILE]
+            .into_iter()
+            .chain(logins)
+            .map(str::to_owned)
+            .collect(),
     }
 }
 
@@ -272,6 +282,7 @@ fn kubelet(cluster: &Cluster, node: &Node) -> String {
 /// containerd's configuration file.
 fn containerd(cluster: &Cluster) -> String {
     let pause = &cluster.images.pause;
+    let registries = registry::settings(cluster);
     format!(
         r#"version = 3
 root = "/var/lib/containerd"
@@ -319,6 +330,6 @@ snapshotter = "overlayfs"
 
 [plugins."io.containerd.cri.v1.images".pinned_images]
 sandbox = "{pause}"
-"#
+{registries}"#
     )
 }

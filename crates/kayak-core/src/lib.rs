@@ -25,4 +25,5 @@ pub mod pods;
 pub mod ports;
 pub mod preflight;
 pub mod profile;
+pub mod registry;
 pub mod sockets;

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::access::{AGENTS, CONTROLLER_AGENTS};
 use crate::cluster::{Cluster, Node, Role};
+use crate::registry::RegistryKeys;
 
 /// Days a leaf certificate lasts.
 pub const LEAF_DAYS: u32 = 365;
@@ -213,6 +214,8 @@ pub struct KeyStore {
     pub service_account: Option<Pair>,
     /// The base64 of 32 random bytes that encrypts Secrets in etcd.
     pub encryption_key: Option<Secret>,
+    /// What is known of the owner's registries, by name.
+    pub registries: BTreeMap<String, RegistryKeys>,
 }
 
 /// A key or certificate that the store lacks.

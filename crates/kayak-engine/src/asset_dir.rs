@@ -8,6 +8,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 use camino::{Utf8Path, Utf8PathBuf};
 use kayak_core::assets::{Assets, AssetsError, CLUSTER_FILE, Content, Edited, RENDERED, Rendered, is_secret};
 use kayak_core::pki::{KeyStore, Pair, Secret};
+use kayak_core::registry::RegistryKeys;
 
 /// What a file is called until it is whole. It lies at the top of the directory, where nothing is taken
 /// for an asset or for somebody's addition, and it is the same for all, so that the next run replaces it.
@@ -126,7 +127,7 @@ pub fn is_free(dir: &Utf8Path) -> Result<bool, AssetDirError> {
 
 /// What a rendering may replace: whatever else lies in the directory is the owner's.
 fn is_ours(path: &str) -> bool {
-    ["auth/", "bootstrap-manifests/", "bootstrap-secrets/", "manifests/", "nodes/", "tls/"]
+    ["auth/", "bootstrap-manifests/", "bootstrap-secrets/", "manifests/", "nodes/", "registries/", "tls/"]
         .iter()
         .any(|dir| path.starts_with(dir))
 }
@@ -163,17 +164,13 @@ pub fn read(dir: &Utf8Path) -> Result<Assets, AssetDirError> {
 
 /// Reads the keys and certificates of an asset directory; an absent one holds none.
 pub fn read_keys(dir: &Utf8Path) -> Result<KeyStore, AssetDirError> {
-    let mut texts: BTreeMap<String, String> = BTreeMap::new();
-    for (name, content) in read_files(&dir.join("tls"))? {
-        if let Content::File(bytes) = content {
-            texts.insert(name, String::from_utf8_lossy(&bytes).into_owned());
-        }
-    }
+    let mut texts = read_texts(&dir.join("tls"))?;
     let mut take = |name: &str| texts.remove(name);
     let account = take("service-account.pub").zip(take("service-account.key"));
     let mut store = KeyStore {
         encryption_key: take("encryption.key").map(Secret::new),
         service_account: account.map(|(certificate, key)| Pair { certificate, key: Secret::new(key) }),
+        registries: read_registries(dir)?,
         ..KeyStore::default()
     };
     for (name, key) in &texts {
@@ -184,6 +181,27 @@ pub fn read_keys(dir: &Utf8Path) -> Result<KeyStore, AssetDirError> {
         }
     }
     Ok(store)
+}
+
+/// What is known of the owner's registries.
+fn read_registries(dir: &Utf8Path) -> Result<BTreeMap<String, RegistryKeys>, AssetDirError> {
+    let mut registries: BTreeMap<String, RegistryKeys> = BTreeMap::new();
+    for (file, text) in read_texts(&dir.join("registries"))? {
+        if let Some(name) = file.strip_suffix(".crt") {
+            registries.entry(name.to_owned()).or_default().ca = Some(text);
+        } else if let Some(name) = file.strip_suffix(".key") {
+            registries.entry(name.to_owned()).or_default().password = Some(Secret::new(text));
+        }
+    }
+    Ok(registries)
+}
+
+fn read_texts(dir: &Utf8Path) -> Result<BTreeMap<String, String>, AssetDirError> {
+    let texts = read_files(dir)?.into_iter().filter_map(|(name, content)| match content {
+        Content::File(bytes) => Some((name, String::from_utf8_lossy(&bytes).into_owned())),
+        Content::Link(_) => None,
+    });
+    Ok(texts.collect())
 }
 
 fn read_files(dir: &Utf8Path) -> Result<BTreeMap<String, Content>, AssetDirError> {

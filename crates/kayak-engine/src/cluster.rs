@@ -9,7 +9,7 @@ use futures::Stream;
 use ipnet::IpNet;
 use kayak_core::assets::Assets;
 use kayak_core::chain::chain;
-use kayak_core::cluster::{Cluster, Node};
+use kayak_core::cluster::{Cluster, NODE_CA_BUNDLE, Node};
 use kayak_core::component::etcd;
 use kayak_core::config::{NetworkMode, NodeSettings};
 use kayak_core::node::{BINARY, LOG_DIR};
@@ -78,7 +78,12 @@ impl ClusterHandle {
             image: cluster.images.node.clone(),
             network,
             memory_limit: memory.and_then(|memory| u64::try_from(memory.units()).ok()),
-            mounts: settings.map(mounts).unwrap_or_default(),
+            mounts: settings
+                .map(mounts)
+                .unwrap_or_default()
+                .into_iter()
+                .chain(cluster.ca_bundle.as_ref().map(trusted))
+                .collect(),
             command: NodeSpec::init(),
         }
     }
@@ -204,6 +209,11 @@ fn bridged(cluster: &Cluster, node: &Node) -> NodeNetwork {
     let (address, gateway) = with_length((node.address, first));
     let second = node.second_address.zip(second).map(with_length);
     NodeNetwork::Bridge { address, gateway, second }
+}
+
+/// The machine's CAs in the place of the node's.
+fn trusted(bundle: &Utf8PathBuf) -> Mount {
+    Mount { host: bundle.clone(), node: NODE_CA_BUNDLE.into(), writable: false }
 }
 
 /// What a node is to see of the machine. Its devices are mounts too: a node may use every device that

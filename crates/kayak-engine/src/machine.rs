@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
+use camino::{Utf8Path, Utf8PathBuf};
 use ipnet::IpNet;
 use kayak_core::cluster::MachineFacts;
 
@@ -17,7 +18,24 @@ pub struct MachineError(#[source] io::Error);
 
 /// Looks at this machine.
 pub fn look() -> Result<MachineFacts, MachineError> {
-    Ok(MachineFacts { nameservers: used_nameservers(), interfaces: addressed().map_err(MachineError)? })
+    Ok(MachineFacts {
+        nameservers: used_nameservers(),
+        interfaces: addressed().map_err(MachineError)?,
+        ca_bundle: ca_bundle(),
+    })
+}
+
+/// Where distributions keep the list of CAs: Debian's, Fedora's, SUSE's, Alpine's.
+const CA_BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// The machine's own list of CAs, where it really lies: a link would lead elsewhere in a node.
+fn ca_bundle() -> Option<Utf8PathBuf> {
+    CA_BUNDLES.into_iter().find_map(|path| Utf8Path::new(path).canonicalize_utf8().ok())
 }
 
 /// The interfaces that have an IPv4 address: one without a carrier will do, a VPN may come later.

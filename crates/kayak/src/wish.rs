@@ -7,9 +7,10 @@ use camino::{Utf8Path, Utf8PathBuf};
 use kayak_core::access::configuration;
 use kayak_core::assets::{Assets, CLUSTER_FILE, Edited};
 use kayak_core::cluster::Cluster;
-use kayak_core::config::{CaFiles, Config, Counts};
+use kayak_core::config::{CaFiles, Config, Counts, RegistrySettings};
 use kayak_core::pki::{Authority, Pair, Secret};
 use kayak_core::plan::Named;
+use kayak_core::registry::RegistryKeys;
 use kayak_engine::stored::{self, Stored};
 use kayak_engine::{asset_dir, keystore, machine};
 
@@ -115,9 +116,31 @@ impl Wish {
     pub fn render(&self, keys_in: &Utf8Path) -> Result<Rendering, CommandError> {
         let cluster = self.resolve()?;
         let mut keys = asset_dir::read_keys(keys_in)?;
+        keys.registries = self.registries(&keys.registries)?;
         let now = time::OffsetDateTime::now_utc();
         let issued = keystore::ensure(&mut keys, &cluster, &given_cas(&self.config)?, now)?;
         Ok(Rendering { assets: Assets::render(&cluster, &keys)?, issued })
+    }
+
+    /// Reads what the owner's registries are known by. Whoever gives no configuration need not have the files
+    /// that it names: what they held is kept.
+    fn registries(
+        &self,
+        kept: &BTreeMap<String, RegistryKeys>,
+    ) -> Result<BTreeMap<String, RegistryKeys>, CommandError> {
+        let registry = |wished: &RegistrySettings| {
+            let kept = kept.get(&wished.name).filter(|_| !self.given).cloned().unwrap_or_default();
+            let text = |path: &Option<Utf8PathBuf>, kept: Option<String>| match (path, kept) {
+                (None, _) => Ok(None),
+                (Some(path), Some(kept)) if !path.exists() => Ok(Some(kept)),
+                (Some(path), _) => read(path).map(Some),
+            };
+            let password = text(&wished.password_file, kept.password.map(|kept| kept.expose().to_owned()))?;
+            // An editor ends what it writes with a new line.
+            let password = password.map(|text| Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()));
+            Ok((wished.name.clone(), RegistryKeys { ca: text(&wished.ca, kept.ca)?, password }))
+        };
+        self.config.registries.iter().map(registry).collect()
     }
 
     /// Renders the wish for the cluster that it names: with its keys, and with what was edited by hand

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::path::Path;
 use super::{
     Amounts, Config, Environment, ExtraArgs, Network, NetworkMode, NodeSettings, Quantity, Resources,
-    cluster_name, ranges, vip,
+    cluster_name, ranges, registries, vip,
 };
 use crate::cluster::{MAX_CONTROLLERS, Role, most_workers};
 use crate::component::owned::{self, Owned};
@@ -32,7 +32,7 @@ impl Problem {
     }
 
     /// A setting that must not be there.
-    fn of_name(path: Path, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(super) fn of_name(path: Path, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { is_name: true, ..Self::new(path, message, hint) }
     }
 }
@@ -49,6 +49,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     components(config, &mut problems);
     kubelet(config, &mut problems);
     nodes(config, &mut problems);
+    registries::problems(config, &mut problems);
     vip::problems(config, &mut problems);
     problems
 }

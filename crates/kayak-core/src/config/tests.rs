@@ -88,6 +88,11 @@ fn families_that_do_not_go_together_are_pointed_at() {
 }
 
 #[test]
+fn registries_that_cannot_be_are_pointed_at() {
+    insta::assert_snapshot!(findings(include_str!("tests/registries.yaml")).join("\n"));
+}
+
+#[test]
 fn a_virtual_address_is_nobody_elses() {
     let finding = |vip: &str, rest: &str| findings(&format!("api: {{ vip: {vip} }}\n{rest}")).join("; ");
     for (vip, found) in [

@@ -14,7 +14,8 @@ fn cluster(yaml: &str) -> Cluster {
     let config = if yaml.is_empty() { Config::default() } else { Config::parse(yaml).unwrap() };
     let nameservers = vec!["192.0.2.53".parse().unwrap()];
     let interfaces = [("tun0".into(), vec!["10.8.0.1".parse().unwrap()])].into();
-    Cluster::resolve(config, yaml, images, &MachineFacts { nameservers, interfaces }).unwrap()
+    Cluster::resolve(config, yaml, images, &MachineFacts { nameservers, interfaces, ca_bundle: None })
+        .unwrap()
 }
 
 fn directory(path: &str) -> Fact<Directory> {

@@ -10,6 +10,7 @@ pub(crate) fn cluster(yaml: &str) -> Cluster {
     let machine = MachineFacts {
         nameservers: ["192.0.2.53", "127.0.0.53"].map(|address| address.parse().unwrap()).into(),
         interfaces: [("tun0".into(), vec!["10.8.0.1".parse().unwrap()])].into(),
+        ca_bundle: None,
     };
     Cluster::resolve(Config::parse(yaml).unwrap(), yaml, images, &machine).unwrap()
 }
@@ -25,6 +26,7 @@ pub(crate) fn keys(cluster: &Cluster) -> KeyStore {
         pairs: ids.map(|id| (id.clone(), pair(&id))).collect(),
         service_account: Some(pair("service-account")),
         encryption_key: Some(Secret::new("ENCRYPTION KEY".into())),
+        ..KeyStore::default()
     }
 }
 

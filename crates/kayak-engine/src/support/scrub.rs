@@ -33,6 +33,10 @@ impl Scrubber {
             scrubber.learn(key.expose().as_bytes());
             scrubber.learn_encoded(key.expose().as_bytes());
         }
+        for password in keys.registries.values().filter_map(|known| known.password.as_ref()) {
+            scrubber.learn(password.expose().as_bytes());
+            scrubber.learn_encoded(password.expose().as_bytes());
+        }
         scrubber
     }
 

@@ -54,7 +54,7 @@ impl Cluster {
         crate::inventory::remove_leftovers();
         let shared = ["e2e", "e2e-fleet", "e2e-gw", "e2e-own-net"];
         let alone = ["e2e-assets", "e2e-cut", "e2e-left", "e2e-home", "e2e-own", "e2e-settings", "e2e-vip"];
-        let outside = ["e2e-six", "e2e-both", "e2e-six-first"];
+        let outside = ["e2e-six", "e2e-both", "e2e-six-first", "e2e-registry"];
         for name in shared.into_iter().chain(alone).chain(outside) {
             let output = kayak(&["--cluster", name, "down", "--yes"]).output().unwrap();
             assert!(output.status.success(), "{}", show(&output));

@@ -49,6 +49,12 @@ fn config(layer: &[u8]) -> Vec<u8> {
     .into_bytes()
 }
 
+/// The image's configuration and its layer.
+pub fn blobs() -> (Vec<u8>, Vec<u8>) {
+    let layer = layer();
+    (config(&layer), layer)
+}
+
 /// Writes an archive as `docker save` does and returns its path.
 pub fn docker_archive(reference: &str) -> PathBuf {
     let (layer, mut tar) = (layer(), Builder::new(Vec::new()));

@@ -26,6 +26,7 @@ mod owners_word;
 mod pivot_is_seamless;
 mod preflight;
 mod refusals;
+mod registries;
 mod scan;
 mod settings;
 mod space;
@@ -166,6 +167,7 @@ const ALONE: &[Named<fn()>] = &[
     ("a_cluster_of_ipv6_works", both_families::a_cluster_of_ipv6_works),
     ("a_cluster_of_both_families_works", both_families::a_cluster_of_both_families_works),
     ("ipv6_may_be_the_primary_family", both_families::ipv6_may_be_the_primary_family),
+    ("images_come_from_a_registry_with_a_password", registries::images_come_from_a_registry_with_a_password),
     ("up_and_down_cut_off_leave_nothing", cut_off::up_and_down_cut_off_leave_nothing),
 ];
 

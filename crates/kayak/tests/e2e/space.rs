@@ -57,7 +57,12 @@ impl Space {
 
     /// Does something in it.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        Network::of(self.0.0.id()).run(work)
+        self.network().run(work)
+    }
+
+    /// It, for threads that stay there.
+    pub fn network(&self) -> Network {
+        Network::of(self.0.0.id())
     }
 }
 
