@@ -15,6 +15,7 @@ use std::time::Duration;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kayak_core::applied::gone;
 use kayak_core::object::{Object, ObjectId};
+use kayak_core::pki::API_SERVER_NAME;
 use kayak_core::plan::Edit;
 use kube::api::{
     Api, DeleteParams, DynamicObject, Patch, PatchParams, PropagationPolicy, ValidationDirective,
@@ -116,6 +117,9 @@ async fn connect(kubeconfig: Kubeconfig, options: &KubeConfigOptions) -> Result<
     // A proxy of the user's environment has no business between a machine and its own nodes.
     config.proxy_url = None;
     config.connect_timeout = Some(Duration::from_secs(5));
+    // Every API server can prove this name. Where the node's address changes, the one that still runs has a
+    // certificate for the address before, until it is rolled.
+    config.tls_server_name = Some(API_SERVER_NAME.into());
     kube::Client::try_from(config).map_err(|e| ApiError::Client(Box::new(e)))
 }
 
