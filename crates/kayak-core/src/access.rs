@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::cluster::{API_PORT, Cluster, Node, Role};
 use crate::component::{controller_manager, scheduler};
 use crate::form::{CONTROLLER_LABEL, WORKER_LABEL};
+use crate::join::{self, JOINED_CONFIG_MAP};
 use crate::object::{Object, ObjectId};
 
 /// Builds an object from a literal of this crate, which always has what an object needs.
@@ -21,7 +22,8 @@ pub(crate) fn user(name: &str) -> Value {
     json!({ "kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": name })
 }
 
-fn group(name: &str) -> Value {
+/// A group as the subject of a binding.
+pub(crate) fn group(name: &str) -> Value {
     json!({ "kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": name })
 }
 
@@ -84,20 +86,28 @@ pub fn rights() -> Vec<Object> {
             "system:kubelet-api-admin",
             &user("kube-apiserver-kubelet-client"),
         ),
-        // A kubelet renews its own client certificate. (First ones of joining machines: issue 4.)
+        // A kubelet renews its own client certificate. First ones of machines that join, agents approve.
         cluster_role_binding("kayak:kubelet-client-renewal", SELF_RENEWAL, &group("system:nodes")),
         cluster_role("kayak:controller-agent", &json!([
             { "apiGroups": ["certificates.k8s.io"], "resources": ["certificatesigningrequests"], "verbs": ["get", "list", "watch"] },
             { "apiGroups": ["certificates.k8s.io"], "resources": ["certificatesigningrequests/approval"], "verbs": ["update", "patch"] },
-            { "apiGroups": ["certificates.k8s.io"], "resources": ["signers"], "resourceNames": ["kubernetes.io/kubelet-serving"], "verbs": ["approve"] },
+            { "apiGroups": ["certificates.k8s.io"], "resources": ["signers"], "resourceNames": ["kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"], "verbs": ["approve"] },
         ])),
         cluster_role_binding("kayak:controller-agent", "kayak:controller-agent", &group(CONTROLLER_AGENTS)),
     ]
     .into_iter()
-    .chain(system_role("kayak:agent", &group(AGENTS), &json!([
+    .chain(system_role(SYSTEM, "kayak:agent", &group(AGENTS), &json!([
         { "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [CONTROLLERS_CONFIG_MAP], "verbs": ["get", "list", "watch"] },
     ])))
-    .chain(system_role("kayak:controller-agent", &group(CONTROLLER_AGENTS), &json!([
+    // The agent of a machine that joined is known as its kubelet.
+    .chain(system_role(SYSTEM, "kayak:nodes", &group("system:nodes"), &json!([
+        { "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [CONTROLLERS_CONFIG_MAP], "verbs": ["get", "list", "watch"] },
+    ])))
+    .chain(system_role("kube-node-lease", "kayak:controller-agent", &group(CONTROLLER_AGENTS), &json!([
+        { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get"] },
+    ])))
+    .chain(system_role(SYSTEM, "kayak:controller-agent", &group(CONTROLLER_AGENTS), &json!([
+        { "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [JOINED_CONFIG_MAP], "verbs": ["get", "list", "watch", "patch"] },
         { "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [NODES_CONFIG_MAP], "verbs": ["get", "list", "watch"] },
         { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": [ELECTED[0], ELECTED[1], VIP_LEASE], "verbs": ["get", "update"] },
         // A name cannot restrict who makes an object.
@@ -106,9 +116,11 @@ pub fn rights() -> Vec<Object> {
     .collect()
 }
 
-/// A role in `kube-system`, and its binding to one subject.
-fn system_role(name: &str, subject: &Value, rules: &Value) -> [Object; 2] {
-    let metadata = json!({ "name": name, "namespace": "kube-system" });
+const SYSTEM: &str = "kube-system";
+
+/// A role in a namespace, and its binding to one subject.
+pub(crate) fn system_role(namespace: &str, name: &str, subject: &Value, rules: &Value) -> [Object; 2] {
+    let metadata = json!({ "name": name, "namespace": namespace });
     let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name });
     [("Role", "rules", rules.clone()), ("RoleBinding", "subjects", json!([subject]))].map(
         |(kind, field, rest)| {
@@ -193,6 +205,7 @@ pub fn facts(cluster: &Cluster) -> Vec<Object> {
             "ports": [{ "name": "https", "port": API_PORT, "protocol": "TCP" }],
         })),
     ]);
+    objects.extend(join::objects(cluster));
     objects
 }
 

@@ -84,8 +84,30 @@ impl Assets {
         put(KUBECONFIG.into(), kubeconfig::administrator(cluster, keys)?.expose());
         for (id, pair) in &keys.pairs {
             put(format!("tls/{id}.crt"), &pair.certificate);
-            put(format!("tls/{id}.key"), pair.key.expose());
+            // Whoever joins knows the CA, and has not its key.
+            if !pair.key.expose().is_empty() {
+                put(format!("tls/{id}.key"), pair.key.expose());
+            }
         }
+        if cluster.joined.is_none() {
+            Self::render_control_plane(cluster, keys, &mut put)?;
+        }
+        for node in &cluster.nodes {
+            for (path, content) in host::files(cluster, node, keys)? {
+                files.insert(format!("nodes/{}{path}", node.name), content);
+            }
+        }
+        let rendered = serde_json::to_vec_pretty(&Rendered::of(&files)).unwrap_or_default();
+        files.insert(RENDERED.into(), Content::File(rendered));
+        Ok(Self { cluster: cluster.clone(), files })
+    }
+
+    /// What only the cluster's own machine has.
+    fn render_control_plane(
+        cluster: &Cluster,
+        keys: &KeyStore,
+        put: &mut impl FnMut(String, &str),
+    ) -> Result<(), MissingKey> {
         let account = keys.service_account()?;
         put("tls/service-account.pub".into(), &account.certificate);
         put("tls/service-account.key".into(), account.key.expose());
@@ -111,14 +133,7 @@ impl Assets {
             }
             put(format!("manifests/{path}.yaml"), &text);
         }
-        for node in &cluster.nodes {
-            for (path, content) in host::files(cluster, node, keys)? {
-                files.insert(format!("nodes/{}{path}", node.name), content);
-            }
-        }
-        let rendered = serde_json::to_vec_pretty(&Rendered::of(&files)).unwrap_or_default();
-        files.insert(RENDERED.into(), Content::File(rendered));
-        Ok(Self { cluster: cluster.clone(), files })
+        Ok(())
     }
 
     /// Takes files that were read from an asset directory.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::component::flannel;
 use crate::config::{Config, NetworkMode, NetworkProvider, NodeSettings, Ranges};
+use crate::join::Joined;
 use crate::ports;
 
 mod addresses;
@@ -125,8 +126,11 @@ pub struct Cluster {
     pub source: String,
     /// What it runs.
     pub images: Images,
-    /// Its nodes, controllers first.
+    /// Its nodes that are this machine's, controllers first.
     pub nodes: Vec<Node>,
+    /// Where the cluster is another machine's, which this one has joined: what is known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined: Option<Joined>,
     /// Name servers for names outside the cluster; empty means that nothing outside resolves.
     pub nameservers: Vec<IpAddr>,
     /// The machine's file of CAs, if nodes trust those instead of their own.
@@ -234,6 +238,7 @@ impl Cluster {
             images,
             nodes,
             ca_bundle,
+            joined: None,
         })
     }
 
@@ -266,7 +271,7 @@ impl Cluster {
         &self.config.name
     }
 
-    /// The nodes that run the control plane.
+    /// The nodes of this machine that run the control plane.
     pub fn controllers(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|n| n.role == Role::Controller)
     }
@@ -315,7 +320,7 @@ impl Cluster {
     /// The URL that clients outside the nodes use.
     pub fn api_url(&self) -> String {
         let api = &self.config.api;
-        let first = || self.first_controller().map_or(Ipv4Addr::LOCALHOST.into(), |n| n.address);
+        let first = || self.all_controllers().next().map_or(Ipv4Addr::LOCALHOST.into(), |n| n.address);
         let address = || api.vip.map_or_else(first, IpAddr::V4);
         match &api.name {
             Some(name) => format!("https://{name}:{API_PORT}"),

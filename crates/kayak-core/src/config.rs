@@ -14,6 +14,7 @@ mod counts;
 mod document;
 mod explain;
 mod finding;
+mod label;
 mod nodes;
 mod path;
 mod quantity;
@@ -31,6 +32,7 @@ pub use components::{
 };
 pub use counts::Counts;
 pub use finding::{ConfigError, Finding, Place};
+pub use label::label;
 pub use nodes::{MountSettings, NodeSettings, Taint, TaintEffect};
 pub use quantity::{NoQuantity, Quantity};
 pub use ranges::Ranges;
@@ -51,6 +53,8 @@ pub struct Config {
     pub controllers: u32,
     /// How many nodes run workloads only. With any, controllers run none of those.
     pub workers: u32,
+    /// Whether other machines may join, each with a token of `kayak token create`; needs `network.mode: host`.
+    pub join: bool,
     /// Addresses and ranges. Each range is one of IPv4 or of IPv6, or a list with one of each; nodes, pods
     /// and services are of the same families, the primary one first.
     pub network: Network,
@@ -198,6 +202,7 @@ impl Default for Config {
             profile: Profile::default(),
             controllers: 1,
             workers: 0,
+            join: false,
             network: Network::default(),
             api: Api::default(),
             pki: Pki::default(),

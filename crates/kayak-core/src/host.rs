@@ -10,6 +10,7 @@ use crate::cluster::{API_PORT, Cluster, LOCAL_API_PORT, Node, Role};
 use crate::component::{self, apiserver, controller_manager, etcd, flannel, scheduler, set_flags};
 use crate::config::NetworkMode;
 use crate::form::{STATIC_SECRETS, static_pod};
+use crate::join::Joined;
 use crate::kubeconfig;
 use crate::node::{
     CNI_CONFIG_DIR, CONFIG_PATH, CRI_SOCKET, Controller, EtcdClient, Front, Health, NodeConfig, PodNetwork,
@@ -60,8 +61,10 @@ pub fn files(
         ),
     ]);
     // The first pair is issued directly, so that the node does not wait for a signer that it is
-    // itself about to run. Rotation wants the current one to be a link.
-    for (kind, id) in [("client", "kubelet"), ("server", "kubelet-serving")] {
+    // itself about to run; a machine that joins has no CA, and its kubelet asks for the second.
+    // Rotation wants the current one to be a link.
+    let first = [("client", "kubelet"), ("server", "kubelet-serving")];
+    for (kind, id) in first.into_iter().take(if cluster.joined.is_some() { 1 } else { 2 }) {
         let pair = keys.pair(&format!("{}-{id}", node.name))?;
         let first = format!("kubelet-{kind}-first.pem");
         files.insert(format!("{KUBELET_PKI}/kubelet-{kind}-current.pem"), Content::Link(first.clone()));
@@ -71,9 +74,11 @@ pub fn files(
         );
     }
     files.extend(registry::files(cluster, keys)?.into_iter().map(|(path, content)| (path, text(content))));
-    let agent = format!("{}-agent", node.name);
-    let agent = kubeconfig::embedded(cluster.name(), &Cluster::local_api_url(), keys, &agent)?;
-    files.insert(AGENT_KUBECONFIG.into(), text(agent.expose().to_owned()));
+    if cluster.joined.is_none() {
+        let agent = format!("{}-agent", node.name);
+        let agent = kubeconfig::embedded(cluster.name(), &Cluster::local_api_url(), keys, &agent)?;
+        files.insert(AGENT_KUBECONFIG.into(), text(agent.expose().to_owned()));
+    }
     if node.role == Role::Controller {
         files.insert(CLUSTER_CONFIG.into(), text(cluster.source.clone()));
         files.insert(etcd::MEMBERS_FILE.into(), text(etcd::members_file(cluster)));
@@ -108,7 +113,8 @@ fn config(cluster: &Cluster, node: &Node) -> NodeConfig {
             overhead: flannel::overhead(cluster),
             kubeconfig: KUBELET_KUBECONFIG.into(),
         }),
-        kubeconfig: AGENT_KUBECONFIG.into(),
+        // Where the machine has joined, its node has one identity, the kubelet's.
+        kubeconfig: if cluster.joined.is_some() { KUBELET_KUBECONFIG } else { AGENT_KUBECONFIG }.into(),
         controller: (node.role == Role::Controller)
             .then(|| Controller { etcd: etcd_client(), vip: cluster.config.api.vip.map(IpAddr::V4) }),
     }
@@ -116,7 +122,7 @@ fn config(cluster: &Cluster, node: &Node) -> NodeConfig {
 
 /// etcd's members know each other by name; nobody else needs one.
 fn hosts(cluster: &Cluster, node: &Node) -> BTreeMap<String, IpAddr> {
-    let named = cluster.controllers().chain([node]);
+    let named = cluster.all_controllers().chain([node]);
     named.map(|n| (n.name.clone(), n.address)).collect()
 }
 
@@ -143,7 +149,7 @@ fn fronts(cluster: &Cluster, node: &Node) -> Vec<Front> {
         server_name: server_name.into(),
         ca_file: CA_FILE.into(),
     };
-    let others = cluster.controllers().filter(|other| other.name != node.name);
+    let others = cluster.all_controllers().filter(|other| other.name != node.name);
     let mut api = Front {
         shared: vec![local(LOCAL_API_PORT), SocketAddr::new(cluster.api_node_ip(), API_PORT)],
         peers: others.map(|other| (other.name.clone(), other.at(API_PORT))).collect(),
@@ -216,6 +222,11 @@ fn kubelet_unit(cluster: &Cluster, node: &Node) -> Unit {
         format!("--hostname-override={}", node.name),
         format!("--node-ip={}", node_ips.join(",")),
     ];
+    if let Some(Joined { labels, .. }) = &cluster.joined
+        && !labels.is_empty()
+    {
+        command.push(format!("--node-labels={}", labels.join(",")));
+    }
     set_flags(&mut command, &wished.extra_args);
     // It would go on with what it has read for minutes.
     let logins = registry::has_logins(cluster).then_some(registry::LOGINS);
@@ -275,6 +286,9 @@ fn kubelet(cluster: &Cluster, node: &Node) -> String {
         "tlsMinVersion": "VersionTLS12",
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
     });
+    if let Some(Joined { taints, .. }) = &cluster.joined {
+        settings["registerWithTaints"] = json!(taints);
+    }
     merge(&mut settings, &cluster.config.kubelet.config);
     to_yaml(&settings)
 }

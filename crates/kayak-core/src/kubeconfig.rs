@@ -7,8 +7,27 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
 use crate::cluster::{API_PORT, Cluster, Node};
+use crate::join::Token;
 use crate::object::to_yaml;
-use crate::pki::{Authority, KeyStore, MissingKey, Pair, Secret};
+use crate::pki::{API_SERVER_NAME, Authority, KeyStore, MissingKey, Pair, Secret};
+
+/// Renders a kubeconfig for whoever holds a token, by the name that every API server's certificate has: the
+/// address may be one that none has.
+pub fn with_token(server: &str, ca: &str, token: &Token) -> Secret {
+    let cluster = json!({
+        "server": server,
+        "certificate-authority-data": BASE64.encode(ca),
+        "tls-server-name": API_SERVER_NAME,
+    });
+    Secret::new(to_yaml(&json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{ "name": "joined", "cluster": cluster }],
+        "users": [{ "name": "joining", "user": { "token": token.expose().expose() } }],
+        "contexts": [{ "name": "joining", "context": { "cluster": "joined", "user": "joining" } }],
+        "current-context": "joining",
+    })))
+}
 
 /// Renders the kubeconfig of the identity with this certificate, the material inside.
 pub fn embedded(cluster: &str, server: &str, keys: &KeyStore, id: &str) -> Result<Secret, MissingKey> {
@@ -26,12 +45,15 @@ fn embedded_user(pair: &Pair) -> Value {
 /// Renders the administrator's kubeconfig: beside the way that clients usually take, a context for each
 /// controller, since any of them may be down, and a name may be one that this machine does not know.
 pub fn administrator(cluster: &Cluster, keys: &KeyStore) -> Result<Secret, MissingKey> {
-    let id = "admin";
+    // A machine that joined has no administrator's: it is known as its node.
+    let own = cluster.nodes.first().filter(|_| cluster.joined.is_some());
+    let id = own.map_or_else(|| "admin".to_owned(), |node| format!("{}-kubelet", node.name));
+    let id = id.as_str();
     let pair = keys.pair(id)?;
     let mut file = kubeconfig(cluster.name(), &cluster.api_url(), keys, id, &embedded_user(pair))?;
     let user = file["users"][0]["name"].clone();
     let server = |node: &Node| format!("https://{}", node.at(API_PORT));
-    let controllers: Vec<_> = cluster.controllers().collect();
+    let controllers: Vec<_> = cluster.all_controllers().collect();
     let is_needed = |node: &Node| controllers.len() > 1 || server(node) != cluster.api_url();
     for node in controllers.iter().filter(|node| is_needed(node)) {
         let name = format!("{}-{}", cluster.name(), node.name);

@@ -14,6 +14,7 @@ pub mod fields;
 pub mod form;
 pub mod host;
 pub mod instance;
+pub mod join;
 pub mod kubeconfig;
 pub mod look;
 pub mod node;

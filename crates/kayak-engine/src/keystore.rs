@@ -225,13 +225,18 @@ fn pem(label: &str, der: &[u8]) -> String {
 }
 
 fn new_encryption_key() -> Result<Secret, KeyError> {
-    let mut bytes = [0u8; 32];
+    Ok(Secret::new(BASE64.encode(random::<32>()?)))
+}
+
+/// Draws so many random bytes.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], KeyError> {
+    let mut bytes = [0u8; N];
     let mut filled = 0;
     while filled < bytes.len() {
         filled += rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())
             .map_err(KeyError::Random)?;
     }
-    Ok(Secret::new(BASE64.encode(bytes)))
+    Ok(bytes)
 }
 
 /// Says whether a certificate has expired, or is none.

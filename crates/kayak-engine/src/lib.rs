@@ -12,6 +12,7 @@ pub mod event;
 pub mod execute;
 pub mod images;
 pub mod inventory;
+pub mod join;
 pub mod keystore;
 pub mod machine;
 mod netlink;

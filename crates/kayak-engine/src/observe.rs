@@ -138,6 +138,10 @@ async fn observe_api(cluster: &ClusterHandle, objects: &[Object]) -> Result<Fact
     if let Err(because) = cluster.readyz().await {
         return Ok(Fact::Unknown(because));
     }
+    // Nothing of what the API holds is a machine's that only joined.
+    if cluster.assets.cluster.joined.is_some() {
+        return Ok(Fact::Known(ApiSeen { objects: BTreeMap::new(), surplus: Vec::new() }));
+    }
     match api::look(cluster.client(), objects).await {
         Ok(seen) => Ok(Fact::Known(seen)),
         Err(error) if error.is_refusal() => Err(ObserveError::Refused(error)),

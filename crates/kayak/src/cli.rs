@@ -55,6 +55,10 @@ enum Command {
     Down(commands::down::DownArgs),
     Render(commands::render::RenderArgs),
     Start(commands::start::StartArgs),
+    /// Make, list and revoke the tokens by which other machines join
+    #[command(subcommand)]
+    Token(commands::token::TokenCommand),
+    Join(commands::join::JoinArgs),
     /// Show the phases of `up`, what each is for and how it is done by hand
     Phases,
     Status(commands::status::StatusArgs),
@@ -126,6 +130,8 @@ impl Cli {
             Command::Down(args) => commands::down::run(&cx, &args),
             Command::Render(args) => commands::render::run(&cx, &args),
             Command::Start(args) => commands::start::run(&cx, &args),
+            Command::Token(command) => commands::token::run(&cx, &command),
+            Command::Join(args) => commands::join::run(&cx, &args),
             Command::Phases => commands::phases::run(&cx),
             Command::Status(args) => commands::status::run(&cx, &args),
             Command::Support(args) => commands::support::run(&cx, &args),

@@ -9,6 +9,7 @@ use kayak_core::cluster::ResolveError;
 use kayak_core::config::ConfigError;
 use kayak_engine::asset_dir::AssetDirError;
 use kayak_engine::execute::ExecuteError;
+use kayak_engine::join::{AuthorityError, JoinError};
 
 use crate::caller::CallerError;
 use crate::own_file::FileError;
@@ -102,6 +103,9 @@ fn advise(error: &(dyn Error + Send + Sync + 'static)) -> (Kind, Vec<String>) {
         ];
         return (Kind::Usage, hints.map(str::to_owned).into());
     }
+    if let Some(refused) = error.downcast_ref::<JoinError>() {
+        return (Kind::Usage, vec![join(refused).into(), "nothing was changed on this machine".into()]);
+    }
     if let Some(build) = error.downcast_ref::<BuildError>() {
         let packages: Vec<_> = build.packages_to_install().into_iter().collect();
         let hint = if packages.is_empty() {
@@ -141,4 +145,42 @@ fn advise(error: &(dyn Error + Send + Sync + 'static)) -> (Kind, Vec<String>) {
         );
     }
     (Kind::Failed, Vec::new())
+}
+
+/// What helps a machine that could not join.
+fn join(refused: &JoinError) -> &'static str {
+    const TOKEN: &str = "make another one where the cluster is: `kayak token create`";
+    match refused {
+        JoinError::Authority(AuthorityError::Unreachable { .. })
+        | JoinError::Ask { .. }
+        | JoinError::Api(_) => {
+            "does this machine reach the address, and is the cluster up? There, `kayak status` tells"
+        }
+        JoinError::Authority(AuthorityError::WrongHash { .. }) => {
+            "compare the whole line with what `kayak token create` prints where the cluster is"
+        }
+        JoinError::Authority(AuthorityError::Untrusted { .. }) => {
+            "is this machine's clock right? `date` tells"
+        }
+        JoinError::Authority(AuthorityError::Setup(_)) | JoinError::Request(..) => "this is a bug in kayak",
+        JoinError::Token | JoinError::Foreign => TOKEN,
+        JoinError::WorkersOnly => {
+            "leave `--controller` out, or make another token where the cluster is: `kayak token create --controller`"
+        }
+        JoinError::Clock { .. } | JoinError::NoTime(_) => {
+            "set the clocks by the network (NTP), and try again"
+        }
+        JoinError::Skew(_) => "take the kayak that the cluster was made with",
+        JoinError::Invitation(_) => "take the kayak that the cluster was brought up with",
+        JoinError::NotInvited => {
+            "where the cluster is, write `join: true` into its configuration; then `kayak up`"
+        }
+        JoinError::Taken { .. } => {
+            "take another name: `--name NAME`; or wait a minute, if the one that had it is gone for good"
+        }
+        JoinError::Denied { .. } => {
+            "the reason is told by the controllers' agents; `--name NAME` takes another name"
+        }
+        JoinError::Undecided { .. } => "where the cluster is, `kayak status` tells what does not run",
+    }
 }

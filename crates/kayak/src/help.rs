@@ -10,6 +10,7 @@ use crate::cli::Cli;
 /// What people look for, by what they want to do.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Make and remove a cluster", &["config", "preflight", "up", "plan", "down"]),
+    ("Let other machines join", &["token", "join"]),
     ("Stop it, and start it again", &["stop", "resume", "enable", "disable"]),
     ("See how it is", &["status", "audit", "support"]),
     ("Use it", &["kubectl", "kubeconfig", "image", "node"]),
@@ -86,6 +87,7 @@ mod tests {
         "down",
         "enable",
         "image load",
+        "join",
         "kubeconfig",
         "node list",
         "node ps",
@@ -98,6 +100,9 @@ mod tests {
         "status",
         "stop",
         "support",
+        "token create",
+        "token list",
+        "token revoke",
         "up",
         "audit",
         "config diff",

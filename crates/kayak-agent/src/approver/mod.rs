@@ -1,7 +1,10 @@
-//! Approves the serving certificates that kubelets ask for; nothing in Kubernetes does.
+//! Approves the serving certificates that kubelets ask for, which nothing in Kubernetes does, and the first
+//! client certificates of machines that join, by a tighter rule than Kubernetes' own.
 //!
 //! Every controller's agent does it: approving twice is approving once.
 
+mod admission;
+mod admit;
 mod rule;
 
 use std::collections::BTreeMap;
@@ -14,6 +17,8 @@ use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kayak_core::access::NODES_CONFIG_MAP;
 use kayak_core::chain::chain;
+use kayak_core::join::{JOINED_CONFIG_MAP, records};
+use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::json;
@@ -22,7 +27,8 @@ use crate::cluster::{self, ApiError, ClusterError};
 use crate::status::Board;
 use rule::Decision;
 
-const SIGNER: &str = "kubernetes.io/kubelet-serving";
+const SERVING: &str = "kubernetes.io/kubelet-serving";
+const CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const RETRY: Duration = Duration::from_secs(1);
 const SUBJECT: &str = "approver";
 
@@ -33,8 +39,12 @@ enum ApproverError {
     Cluster(ClusterError),
     #[error("failed to watch certificate signing requests")]
     Requests(#[source] ApiError),
-    #[error("failed to watch the ConfigMap `{NODES_CONFIG_MAP}`")]
-    Nodes(#[source] ApiError),
+    #[error("failed to watch the ConfigMap `{name}`")]
+    Map {
+        name: &'static str,
+        #[source]
+        source: ApiError,
+    },
     #[error("failed to decide on the request `{name}`")]
     Decide {
         name: String,
@@ -48,7 +58,7 @@ enum ApproverError {
 impl ApproverError {
     fn is_passing(&self) -> bool {
         match self {
-            Self::Requests(error) | Self::Nodes(error) | Self::Decide { source: error, .. } => {
+            Self::Requests(error) | Self::Map { source: error, .. } | Self::Decide { source: error, .. } => {
                 error.is_passing()
             }
             Self::Cluster(_) | Self::Ended => false,
@@ -61,7 +71,7 @@ pub(crate) async fn run(kubeconfig: String, board: Board) {
     loop {
         let Err(error) = follow(&kubeconfig, &board).await;
         let because = chain(&error);
-        let sentence = format!("Serving certificates of kubelets cannot be approved: {because}.");
+        let sentence = format!("Certificates of kubelets cannot be approved: {because}.");
         if error.is_passing() {
             board.passing_trouble(SUBJECT, &sentence);
         } else {
@@ -74,12 +84,13 @@ pub(crate) async fn run(kubeconfig: String, board: Board) {
 async fn follow(kubeconfig: &str, board: &Board) -> Result<Infallible, ApproverError> {
     let client = cluster::client(kubeconfig).await.map_err(ApproverError::Cluster)?;
     let requests: Api<CertificateSigningRequest> = Api::all(client.clone());
-    let maps: Api<ConfigMap> = Api::namespaced(client, "kube-system");
-    let of_kubelets = watcher::Config::default().fields(&format!("spec.signerName={SIGNER}"));
-    let mut incoming = pin!(watcher(requests.clone(), of_kubelets));
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-system");
+    let mut incoming = pin!(watcher(requests.clone(), watcher::Config::default()));
     // Not the Node's own list of addresses: that is the kubelet's to write, and proves nothing.
-    let mut maps = pin!(watcher::watch_object(maps, NODES_CONFIG_MAP));
-    let mut desk = Desk { requests, board, pending: BTreeMap::new(), listed: false, nodes: None };
+    let mut nodes = pin!(watcher::watch_object(maps.clone(), NODES_CONFIG_MAP));
+    let mut joined = pin!(watcher::watch_object(maps, JOINED_CONFIG_MAP));
+    let mut desk =
+        Desk { client, requests, board, pending: BTreeMap::new(), listed: false, nodes: None, joined: None };
     loop {
         tokio::select! {
             event = incoming.next() => {
@@ -90,26 +101,37 @@ async fn follow(kubeconfig: &str, board: &Board) -> Result<Infallible, ApproverE
                     Err(error) => return Err(ApproverError::Requests(error)),
                 }
             }
-            map = maps.next() => {
-                let map = map.ok_or(ApproverError::Ended)?;
-                match map.map_err(ApiError::from) {
-                    Ok(map) => desk.nodes = Some(map.and_then(|map| map.data).unwrap_or_default()),
-                    Err(error) if error.is_expired() => tracing::debug!("{}", chain(&error)),
-                    Err(error) => return Err(ApproverError::Nodes(error)),
-                }
-            }
+            map = nodes.next() => desk.nodes = data(NODES_CONFIG_MAP, map)?.or(desk.nodes),
+            map = joined.next() => desk.joined = data(JOINED_CONFIG_MAP, map)?.or(desk.joined),
         }
         desk.decide().await?;
     }
 }
 
+/// What a ConfigMap holds now: nothing where it is not there. `None` says that the watch begins anew.
+fn data(
+    name: &'static str,
+    seen: Option<Result<Option<ConfigMap>, watcher::Error>>,
+) -> Result<Option<BTreeMap<String, String>>, ApproverError> {
+    match seen.ok_or(ApproverError::Ended)?.map_err(ApiError::from) {
+        Ok(map) => Ok(Some(map.and_then(|map| map.data).unwrap_or_default())),
+        Err(error) if error.is_expired() => {
+            tracing::debug!("{}", chain(&error));
+            Ok(None)
+        }
+        Err(source) => Err(ApproverError::Map { name, source }),
+    }
+}
+
 /// What waits for a decision, and what it is decided by.
 struct Desk<'a> {
+    client: Client,
     requests: Api<CertificateSigningRequest>,
     board: &'a Board,
     pending: BTreeMap<String, CertificateSigningRequest>,
     listed: bool,
     nodes: Option<BTreeMap<String, String>>,
+    joined: Option<BTreeMap<String, String>>,
 }
 
 impl Desk<'_> {
@@ -119,7 +141,7 @@ impl Desk<'_> {
                 let Some(name) = request.metadata.name.clone() else {
                     return;
                 };
-                if is_pending(&request) {
+                if concerns(&request) && is_pending(&request) {
                     self.pending.insert(name, request);
                 } else {
                     self.settle(&name);
@@ -145,12 +167,20 @@ impl Desk<'_> {
     }
 
     async fn decide(&mut self) -> Result<(), ApproverError> {
-        let Some(nodes) = self.nodes.as_ref().filter(|_| self.listed) else {
+        let (Some(nodes), Some(joined), true) = (&self.nodes, &self.joined, self.listed) else {
             return Ok(()); // not all is known yet
         };
+        let known = known(nodes, joined);
         let mut settled = Vec::new();
         for (name, request) in &self.pending {
-            let (kind, reason, message) = match rule::decide(&request.spec, nodes) {
+            let decision = if request.spec.signer_name == CLIENT {
+                admit::decide(&self.client, request, nodes)
+                    .await
+                    .map_err(|source| ApproverError::Decide { name: name.clone(), source: source.into() })?
+            } else {
+                rule::decide(&request.spec, &known)
+            };
+            let (kind, reason, message) = match decision {
                 Decision::Wait(because) => {
                     self.board.trouble(&subject(name), &because);
                     continue;
@@ -169,6 +199,23 @@ impl Desk<'_> {
         }
         self.board.mended(SUBJECT);
         Ok(())
+    }
+}
+
+/// Every node with its names and addresses: those that joined have one of each.
+fn known(nodes: &BTreeMap<String, String>, joined: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let joined = records(joined).into_iter();
+    let joined = joined.map(|(node, record)| (node.clone(), format!("{node},{}", record.address)));
+    // What the configuration says counts.
+    joined.chain(nodes.clone()).collect()
+}
+
+/// Whether a request is the agents' to decide on.
+fn concerns(request: &CertificateSigningRequest) -> bool {
+    match request.spec.signer_name.as_str() {
+        SERVING => true,
+        CLIENT => admission::is_by_token(request),
+        _ => false,
     }
 }
 

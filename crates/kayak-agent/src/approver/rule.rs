@@ -10,7 +10,7 @@ use x509_parser::pem::parse_x509_pem;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
-const USER_PREFIX: &str = "system:node:";
+pub(super) const USER_PREFIX: &str = "system:node:";
 const GROUP: &str = "system:nodes";
 
 /// What is to be done with a request.
@@ -35,7 +35,8 @@ pub(super) fn decide(request: &CertificateSigningRequestSpec, nodes: &BTreeMap<S
             "The node `{node}`, which asks for a serving certificate, is unknown."
         ));
     };
-    let verdict = check_usages(request).and_then(|()| check_content(&request.request.0, node, known));
+    let verdict =
+        check_usages(request, "server auth").and_then(|()| check_content(&request.request.0, node, known));
     match verdict {
         Ok(()) => Decision::Approve,
         Err(because) => Decision::Deny(because),
@@ -52,41 +53,51 @@ fn requestor(request: &CertificateSigningRequestSpec) -> Result<&str, String> {
     }
 }
 
-fn check_usages(request: &CertificateSigningRequestSpec) -> Result<(), String> {
+pub(super) fn check_usages(request: &CertificateSigningRequestSpec, usage: &str) -> Result<(), String> {
     let usages = request.usages.as_deref().unwrap_or_default();
     let mut usages: BTreeSet<_> = usages.iter().map(String::as_str).collect();
     // Only RSA keys can be used for it, and only with them kubelets ask for it.
     usages.remove("key encipherment");
-    if usages != BTreeSet::from(["digital signature", "server auth"]) {
-        return Err("the usages are not those of a server".into());
+    if usages != BTreeSet::from(["digital signature", usage]) {
+        return Err(format!("the usages are others than `{usage}`"));
     }
     Ok(())
 }
 
 fn check_content(pem: &[u8], node: &str, known: &str) -> Result<(), String> {
+    with_request(pem, |request| {
+        check_subject(&request.certification_request_info.subject, node)?;
+        let mut names = 0;
+        for extension in request.requested_extensions().into_iter().flatten() {
+            if let ParsedExtension::SubjectAlternativeName(alternative) = extension {
+                for name in &alternative.general_names {
+                    check_name(name, known)?;
+                    names += 1;
+                }
+            }
+        }
+        if names == 0 {
+            return Err("it has neither names nor addresses".into());
+        }
+        Ok(())
+    })
+}
+
+/// Reads the request itself.
+pub(super) fn with_request<T>(
+    pem: &[u8],
+    look: impl FnOnce(&X509CertificationRequest<'_>) -> Result<T, String>,
+) -> Result<T, String> {
     let (_, pem) = parse_x509_pem(pem).map_err(|error| format!("it is no PEM: {error}"))?;
     let (rest, request) = X509CertificationRequest::from_der(&pem.contents)
         .map_err(|error| format!("it is no certificate request: {error}"))?;
     if !rest.is_empty() {
         return Err("something follows the certificate request".into());
     }
-    check_subject(&request.certification_request_info.subject, node)?;
-    let mut names = 0;
-    for extension in request.requested_extensions().into_iter().flatten() {
-        if let ParsedExtension::SubjectAlternativeName(alternative) = extension {
-            for name in &alternative.general_names {
-                check_name(name, known)?;
-                names += 1;
-            }
-        }
-    }
-    if names == 0 {
-        return Err("it has neither names nor addresses".into());
-    }
-    Ok(())
+    look(&request)
 }
 
-fn check_subject(subject: &X509Name<'_>, node: &str) -> Result<(), String> {
+pub(super) fn check_subject(subject: &X509Name<'_>, node: &str) -> Result<(), String> {
     let common: Vec<_> = subject.iter_common_name().map(AttributeTypeAndValue::as_str).collect();
     let groups: Vec<_> = subject.iter_organization().map(AttributeTypeAndValue::as_str).collect();
     let user = format!("{USER_PREFIX}{node}");

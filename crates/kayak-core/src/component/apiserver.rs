@@ -32,7 +32,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
     let services = network.services.joined();
     let issuer = format!("https://kubernetes.default.svc.{}", network.domain);
     let port = API_PORT.to_string();
-    let command = flags(
+    let mut command = flags(
         NAME,
         &[
             ("bind-address", PLACEHOLDER),
@@ -82,6 +82,9 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
             ("audit-log-maxbackup", "4"),
         ],
     );
+    if cluster.config.join {
+        command.push("--enable-bootstrap-token-auth=true".into());
+    }
     Ok(Component {
         // Without etcd it would die after 20 s and sleep in a crash loop when etcd is back.
         entry: Some(Entry::instance(vec![
@@ -116,7 +119,8 @@ fn secrets(keys: &KeyStore) -> Result<BTreeMap<&'static str, Secret>, MissingKey
         ("ca.crt", ca(Authority::Kubernetes)?),
         ("etcd-ca.crt", ca(Authority::Etcd)?),
         ("front-proxy-ca.crt", ca(Authority::FrontProxy)?),
-        ("tls.crt", public(&tls.certificate)),
+        // With its CA: whoever comes with the hash of that alone learns it in the handshake.
+        ("tls.crt", Secret::new(format!("{}{}", tls.certificate, keys.ca(Authority::Kubernetes)?))),
         ("tls.key", tls.key.clone()),
         ("etcd-client.crt", public(&etcd.certificate)),
         ("etcd-client.key", etcd.key.clone()),

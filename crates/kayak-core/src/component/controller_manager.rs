@@ -25,7 +25,7 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
     let file = |name: &str| format!("{dir}/{name}");
     let network = &cluster.config.network;
     let (pods, services) = (network.pods.joined(), network.services.joined());
-    let command = elected(
+    let mut command = elected(
         NAME,
         PORT,
         &[
@@ -49,6 +49,10 @@ pub fn component(cluster: &Cluster, keys: &KeyStore) -> Result<Component, Missin
             ("feature-gates", "ControllerManagerReleaseLeaderElectionLockOnExit=true"),
         ],
     );
+    if cluster.config.join {
+        // Tokens that have ended are refused either way; this one takes them away.
+        command.push("--controllers=*,token-cleaner-controller".into());
+    }
     let tls = keys.pair("kube-controller-manager-serving")?;
     let ca = keys.pair(Authority::Kubernetes.id())?;
     Ok(Component {

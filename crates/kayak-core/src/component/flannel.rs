@@ -78,7 +78,7 @@ fn net_conf(cluster: &Cluster) -> Value {
 fn backend(cluster: &Cluster) -> Value {
     if overlay_port(cluster).is_some() {
         json!({ "Type": "vxlan", "Port": VXLAN_PORT })
-    } else if cluster.nodes.len() > 1 {
+    } else if cluster.has_other_nodes() {
         json!({ "Type": "host-gw" })
     } else if cluster.config.network.pods.six().is_some() {
         // `alloc` knows IPv4 only; without other nodes this one sets up nothing either.
@@ -104,7 +104,7 @@ pub fn overhead(cluster: &Cluster) -> u32 {
 /// The port on which nodes exchange pods' packets, if they are wrapped on the way.
 pub fn overlay_port(cluster: &Cluster) -> Option<u16> {
     let overlay = cluster.config.network.backend == NetworkBackend::Vxlan && !cluster.has_own_pod_network();
-    (overlay && cluster.nodes.len() > 1).then_some(VXLAN_PORT)
+    (overlay && cluster.has_other_nodes()).then_some(VXLAN_PORT)
 }
 
 /// What flannel may do: read nodes, and write its own facts into their annotations.

@@ -294,6 +294,8 @@ pub fn control_plane(cluster: &Cluster, keys: &KeyStore) -> Result<Vec<Component
 pub fn temporary(cluster: &Cluster, keys: &KeyStore) -> Result<Vec<Component>, MissingKey> {
     let mut components = control_plane(cluster, keys)?;
     for component in &mut components {
+        // A list that is given twice is both together.
+        component.command.retain(|argument| !argument.starts_with("--controllers="));
         component.command.extend(temporary_flags(component.name).iter().map(|&flag| flag.to_owned()));
     }
     Ok(components)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::label::label;
 use super::path::Path;
 use super::{
     Amounts, Config, Environment, ExtraArgs, Network, NetworkMode, NodeSettings, Quantity, Resources,
@@ -44,6 +45,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
         problems.push(Problem::new(Path::to("name"), message, "such as `home` or `lab-2`"));
     }
     counts(config, &mut problems);
+    join(config, &mut problems);
     interface(&config.network, &mut problems);
     ranges::problems(&config.network, &mut problems);
     components(config, &mut problems);
@@ -76,6 +78,17 @@ fn counts(config: &Config, problems: &mut Vec<Problem>) {
             format!("{} workers do not fit into `network.nodes: {}`", config.workers, config.network.nodes);
         let hint = format!("at most {most}, or a wider range, such as 10.254.0.0/20");
         problems.push(Problem::new(Path::to("workers"), message, hint));
+    }
+}
+
+/// A bridge is its machine's own: nobody else reaches the nodes on it.
+fn join(config: &Config, problems: &mut Vec<Problem>) {
+    if config.join && config.network.mode == NetworkMode::Bridge {
+        problems.push(Problem::new(
+            Path::to("join"),
+            "other machines cannot join a cluster on a bridge, which only this machine reaches",
+            "write `mode: host` below `network`, with the `interface` by which they reach this machine",
+        ));
     }
 }
 
@@ -262,7 +275,7 @@ fn labels(node: &NodeSettings, path: &Path, problems: &mut Vec<Problem>) {
             let message =
                 format!("the label `{name}` cannot be set: kayak and the kubelet say what a node is");
             problems.push(Problem::of_name(path, message, "take a name of your own"));
-        } else if let Err(hint) = qualified_name(name).and_then(|()| label_value(value)) {
+        } else if let Err(hint) = label(name, value) {
             problems.push(Problem::of_name(path, format!("`{name}: {value}` is no label"), hint));
         }
     }
@@ -270,7 +283,7 @@ fn labels(node: &NodeSettings, path: &Path, problems: &mut Vec<Problem>) {
 
 fn taints(node: &NodeSettings, path: &Path, problems: &mut Vec<Problem>) {
     for (index, taint) in node.taints.iter().enumerate() {
-        if let Err(hint) = qualified_name(&taint.key).and_then(|()| label_value(&taint.value)) {
+        if let Err(hint) = label(&taint.key, &taint.value) {
             let message = format!("`{}={}` is no taint", taint.key, taint.value);
             problems.push(Problem::new(path.item(index).field("key"), message, hint));
         }
@@ -320,35 +333,4 @@ fn paths(node: &NodeSettings, path: &Path, problems: &mut Vec<Problem>) {
             ));
         }
     }
-}
-
-/// The rule of Kubernetes for names of labels and taints.
-fn qualified_name(name: &str) -> Result<(), String> {
-    let (prefix, own) = name.split_once('/').map_or((None, name), |(prefix, own)| (Some(prefix), own));
-    let prefix_fits = prefix.is_none_or(|prefix| {
-        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
-        (1..=253).contains(&prefix.len()) && prefix.chars().all(fits)
-    });
-    if prefix_fits && !own.is_empty() && is_label_text(own) {
-        Ok(())
-    } else {
-        Err("a name is up to 63 letters, digits, `-`, `_`, `.`, behind a domain and `/` if you like".into())
-    }
-}
-
-fn label_value(value: &str) -> Result<(), String> {
-    if is_label_text(value) {
-        Ok(())
-    } else {
-        Err("a value is up to 63 letters, digits, `-`, `_`, `.`, a letter or digit first and last".into())
-    }
-}
-
-fn is_label_text(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let outer = |c: char| c.is_ascii_alphanumeric();
-    text.len() <= 63
-        && text.chars().all(inner)
-        && text.chars().next().is_none_or(outer)
-        && text.chars().last().is_none_or(outer)
 }

@@ -230,7 +230,13 @@ fn newcomers<'a>(wish: &Wish<'a>, seen: &Observed, core: &[&Node]) -> Vec<&'a No
             matches!(api.objects.get(&node_id(&node.name)), Some(ObjectSeen::Present { .. }))
         }
     };
-    wish.cluster.nodes.iter().filter(|node| !core.contains(node) && !is_known(node)).collect()
+    // A machine that joins is not the one to say what its node is for.
+    let is_ours = |node: &&Node| wish.objects.contains(&node_id(&node.name));
+    wish.cluster
+        .nodes
+        .iter()
+        .filter(|node| !core.contains(node) && is_ours(node) && !is_known(node))
+        .collect()
 }
 
 fn inject(wish: &Wish<'_>, seen: &Observed, newcomers: &[&Node]) -> Phase {

@@ -1,5 +1,7 @@
 mod person;
 
+pub use person::lifetime;
+
 use std::fs;
 use std::net::IpAddr;
 use std::process::ExitCode;

@@ -2,8 +2,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
+use kayak_core::assets::CLUSTER_FILE;
 use kayak_core::cluster::Cluster;
 use kayak_core::plan::{ContainerState, Fact, Named, NodeSeen, Observed, PhaseId, Step};
+use kayak_engine::asset_dir;
 use kayak_engine::cluster::ClusterHandle;
 use kayak_engine::event::Event;
 use kayak_engine::execute::Executor;
@@ -88,9 +90,20 @@ pub fn run(cx: &Context, args: &UpArgs) -> Result<ExitCode, CommandError> {
             return Err(CommandError::usage("nothing was changed").hint("in scripts, use `--yes`"));
         }
     }
+    own(cx, &wish.config.name)?;
     let lock = begin(cx, &wish.resolve()?, &args.how)?;
     let rendering = wish.render_kept(cx, &mut named)?;
     bring_up(cx, rendering, &Doing { how: &args.how, named: &named, planned: planned.as_ref() }, &lock)
+}
+
+/// Refuses where the cluster is another machine's: what it is to be is said there.
+pub fn own(cx: &Context, name: &str) -> Result<(), CommandError> {
+    let kept = cx.dirs.assets(name);
+    if !kept.join(CLUSTER_FILE).exists() || asset_dir::read(&kept)?.cluster.joined.is_none() {
+        return Ok(());
+    }
+    Err(CommandError::usage(format!("cluster `{name}` is another machine's, which this one has joined"))
+        .hint("`kayak resume` starts this machine's node; what the cluster is to be is said there; nothing was changed"))
 }
 
 /// Takes the lock of a cluster that can run on this machine: one that is refused leaves nothing, not even
@@ -121,10 +134,13 @@ pub fn bring_up(
     let start = Instant::now();
     let progress = Progress::new(cx.output);
     let name = rendering.assets.cluster.name().to_owned();
+    let joined = rendering.assets.cluster.joined.is_some();
     let finished = block_on(execute(cx, rendering, doing, &progress))?;
     progress.finish();
-    if finished && cx.output == Output::Text {
-        summary(cx, &name, start)?;
+    match (finished && cx.output == Output::Text, joined) {
+        (true, true) => joined_summary(&name, start),
+        (true, false) => summary(cx, &name, start)?,
+        (false, _) => {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -222,6 +238,15 @@ fn list_surplus(seen: &Observed, named: &Named) {
     for id in seen.surplus().iter().filter(|id| !named.remove.iter().any(|name| id.is_called(name))) {
         report::note(&format!("  no longer wished, and left alone: {id} (`--remove {id}` deletes it)"));
     }
+}
+
+/// The same where the cluster is another machine's, and only its node is here.
+fn joined_summary(name: &str, start: Instant) {
+    let seconds = start.elapsed().as_secs_f64();
+    report::note(&format!("this machine's node of cluster `{name}` is up and ready ({seconds:.1} s)"));
+    report::hint(
+        "`kayak stop`, `resume`, `enable` and `down` are about this node; the rest is done where the cluster is",
+    );
 }
 
 /// What there is now, and what to try next.

@@ -56,7 +56,7 @@ fn role(name: &str) -> Result<Role, String> {
     Role::ALL.into_iter().find(|role| role.name() == name).ok_or_else(|| format!("one of {names}"))
 }
 
-fn lifetime(text: &str) -> Result<Duration, String> {
+pub fn lifetime(text: &str) -> Result<Duration, String> {
     let refused = || "a number above zero and `d`, `h`, `m` or `s`, such as `30d`".to_owned();
     let unit = text.chars().last().ok_or_else(refused)?;
     let seconds = match unit {
