@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
 use kayak_core::chain::chain;
+use kayak_core::cluster::Cluster;
 use kayak_core::look::Look;
 use kayak_core::node::{BINARY, Status};
 use kayak_core::plan::{ContainerState, Fact};
@@ -110,7 +111,13 @@ pub(super) async fn all(cluster: &ClusterHandle) -> Answers {
         let look = look(&cluster.driver, cluster.node_id(&node.name), &state).await;
         (node.name.clone(), NodeAnswer { state, look })
     });
-    let api = async { if runs { api(cluster.client()).await } else { ApiAnswer::unknown("no node runs") } };
+    let api = async {
+        if runs {
+            api(cluster.client(), &nodes_path(&cluster.assets.cluster)).await
+        } else {
+            ApiAnswer::unknown("no node runs")
+        }
+    };
     let (nodes, api, certificates) =
         tokio::join!(looks.buffered(PARALLEL).collect(), api, certificates::look(cluster));
     Answers { nodes, api, certificates, seconds: 0.0 }
@@ -144,15 +151,22 @@ pub(super) fn not_running() -> Fact<Look> {
     Fact::Unknown("the node does not run".into())
 }
 
+/// Which nodes are asked for: a machine that joined is known as its node, and may see that alone.
+pub(super) fn nodes_path(cluster: &Cluster) -> String {
+    let own = cluster.nodes.first().filter(|_| cluster.joined.is_some());
+    let only = own.map(|node| format!("?fieldSelector=metadata.name={}", node.name));
+    format!("/api/v1/nodes{}", only.unwrap_or_default())
+}
+
 /// Asks the API.
-pub(super) async fn api(client: &kube::Client) -> ApiAnswer {
+pub(super) async fn api(client: &kube::Client, nodes: &str) -> ApiAnswer {
     let paths =
         ["daemonsets", "deployments"].map(|kind| format!("/apis/apps/v1/namespaces/kube-system/{kind}"));
     let pods = "/api/v1/namespaces/kube-system/pods";
     let whole = "application/json";
     let (ready, nodes, daemon_sets, deployments, pods) = tokio::join!(
         within("the API", PATIENCE, ready(client)),
-        within("the API", PATIENCE, list(client, "/api/v1/nodes", whole)),
+        within("the API", PATIENCE, list(client, nodes, whole)),
         within("the API", PATIENCE, list(client, &paths[0], whole)),
         within("the API", PATIENCE, list(client, &paths[1], whole)),
         within("the API", PATIENCE, list(client, pods, NAMES)),

@@ -69,7 +69,9 @@ impl Report {
         let agents = check::of_agents(cluster, objects).into_iter();
         let api = check::of_api(cluster, objects).into_iter();
         let checks: Vec<_> = agents.chain(api).map(|check| checks::report(check, cluster, answers)).collect();
-        let nodes: Vec<_> = cluster.nodes.iter().map(|node| nodes::report(cluster, node, answers)).collect();
+        let mut nodes: Vec<_> =
+            cluster.nodes.iter().map(|node| nodes::report(cluster, node, answers)).collect();
+        let joined = nodes::joined(cluster, answers);
         let certificates = certificates::report(&answers.certificates, now);
         let runs =
             |node: &NodeReport| node.state == Some(ContainerState::Running) && node.troubles.is_empty();
@@ -77,11 +79,15 @@ impl Report {
             cluster: cluster.name().into(),
             well: checks.iter().all(|check| check.holds == Some(true))
                 && nodes.iter().all(runs)
+                && joined.iter().all(|node| node.ready == Some(true))
                 && certificates.iter().all(|certificate| certificate.days.is_some_and(|days| days >= 0)),
             etcd: etcd::report(cluster, answers),
             balancers: cluster.nodes.iter().map(|node| balancers::report(node, answers)).collect(),
             components: cluster.nodes.iter().flat_map(|node| nodes::components(node, answers)).collect(),
-            nodes,
+            nodes: {
+                nodes.extend(joined);
+                nodes
+            },
             checks,
             certificates,
             seconds: answers.seconds,

@@ -1,9 +1,11 @@
 //! Nodes, and what runs on them of the cluster's own.
 
 use kayak_core::cluster::{Cluster, Node, Role};
+use kayak_core::form::CONTROLLER_LABEL;
 use kayak_core::plan::{ContainerState, Fact};
 use kayak_core::pods::{ContainerRow, PodRow, State};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::ask::Answers;
 use crate::rollout::{Verdict, node_ready};
@@ -17,7 +19,9 @@ pub struct NodeReport {
     pub role: Role,
     /// Where it is reached.
     pub address: String,
-    /// What there is of it.
+    /// Whether it is another machine's, which joined with it.
+    pub joined: bool,
+    /// What there is of it, on this machine.
     pub state: Option<ContainerState>,
     /// Whether it is Ready.
     pub ready: Option<bool>,
@@ -92,12 +96,48 @@ pub(super) fn report(cluster: &Cluster, node: &Node, answers: &Answers) -> NodeR
         name: node.name.clone(),
         role: node.role,
         address: node.address.to_string(),
+        joined: false,
         state,
         ready,
         because,
         kubelet: kubelet.or_else(|| reported("kubeletVersion")),
         containerd: containerd.or_else(|| reported("containerRuntimeVersion")),
         troubles,
+    }
+}
+
+/// The nodes that the API knows and that are not this machine's: others have joined with them.
+pub(super) fn joined(cluster: &Cluster, answers: &Answers) -> Vec<NodeReport> {
+    let known = answers.api().and_then(|api| api.nodes.known());
+    let others =
+        known.into_iter().flatten().filter(|(name, _)| !cluster.nodes.iter().any(|n| n.name == **name));
+    others.map(|(name, object)| of_joined(cluster, name, object)).collect()
+}
+
+fn of_joined(cluster: &Cluster, name: &str, object: &Value) -> NodeReport {
+    let (ready, because) = match node_ready(cluster, Some(object)) {
+        Verdict::Holds => (true, None),
+        Verdict::NotYet(because) => (false, Some(because)),
+    };
+    let addresses = object.pointer("/status/addresses").and_then(Value::as_array);
+    let internal = addresses.into_iter().flatten().find(|address| address["type"] == "InternalIP");
+    let labels = object.pointer("/metadata/labels");
+    let controls = labels.is_some_and(|labels| labels.get(CONTROLLER_LABEL).is_some());
+    let reported = |field: &str| {
+        let version = object.pointer("/status/nodeInfo")?.get(field)?.as_str()?;
+        Some(version.trim_start_matches("containerd://").to_owned())
+    };
+    NodeReport {
+        name: name.into(),
+        role: if controls { Role::Controller } else { Role::Worker },
+        address: internal.and_then(|it| it["address"].as_str()).unwrap_or("?").into(),
+        joined: true,
+        state: None,
+        ready: Some(ready),
+        because: because.clone(),
+        kubelet: reported("kubeletVersion"),
+        containerd: reported("containerRuntimeVersion"),
+        troubles: because.into_iter().collect(),
     }
 }
 
@@ -197,6 +237,27 @@ mod tests {
         ]);
         let listed: Vec<_> = components(&node(), &answers).into_iter().map(|it| it.name).collect();
         assert_eq!(listed, ["flannel", "helper", "coredns"]);
+    }
+
+    #[test]
+    fn nodes_of_other_machines_are_as_the_api_tells() {
+        let mut answers = answers(&[]);
+        let Fact::Known(nodes) = &mut answers.api.nodes else { panic!() };
+        nodes.insert("controller-0".into(), json!({}));
+        nodes.insert(
+            "attic".into(),
+            json!({ "status": {
+                "addresses": [{ "type": "InternalIP", "address": "192.0.2.7" }],
+                "conditions": [{ "type": "Ready", "status": "Unknown", "message": "it is silent" }],
+            } }),
+        );
+        let found = joined(&super::super::tests::cluster(1, 0), &answers);
+        let [attic] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!(
+            (attic.name.as_str(), attic.address.as_str(), attic.ready),
+            ("attic", "192.0.2.7", Some(false))
+        );
+        assert_eq!(attic.because.as_deref(), Some("it is silent"));
     }
 
     #[test]

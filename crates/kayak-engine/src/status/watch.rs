@@ -81,7 +81,13 @@ impl<'a> Watched<'a> {
         for node in &cluster.assets.cluster.nodes {
             tasks.spawn(follow(Arc::clone(&cluster.driver), cluster.node_id(&node.name), tell.clone()));
         }
-        tasks.spawn(ask_api(cluster.client().clone(), cluster.assets.kubeconfig(), running, tell));
+        tasks.spawn(ask_api(
+            cluster.client().clone(),
+            cluster.assets.kubeconfig(),
+            ask::nodes_path(&cluster.assets.cluster),
+            running,
+            tell,
+        ));
         let told = Report::of(&cluster.assets.cluster, &objects, &answers, OffsetDateTime::now_utc());
         let certificates_due = start + CERTIFICATES;
         Self { cluster, objects, answers, told, news, runs, certificates_due, _tasks: tasks }
@@ -163,12 +169,13 @@ async fn listen(driver: &Arc<dyn Driver>, node: &NodeId, tell: &mpsc::Sender<New
 async fn ask_api(
     mut client: kube::Client,
     kubeconfig: String,
+    nodes: String,
     mut runs: watch::Receiver<bool>,
     tell: mpsc::Sender<News>,
 ) {
     while runs.wait_for(|runs| *runs).await.is_ok() {
         let next = Instant::now() + REFRESH;
-        let answer = ask::api(&client).await;
+        let answer = ask::api(&client, &nodes).await;
         // Another controller may be the way to it now.
         if answer.ready.known().is_err()
             && let Ok(other) = api::client(&kubeconfig).await

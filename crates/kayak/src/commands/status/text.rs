@@ -61,7 +61,7 @@ fn nodes(nodes: &[NodeReport]) -> Vec<String> {
     table.extend(nodes.iter().map(|node| {
         row(&[
             &node.name,
-            node.state.map_or("?", state_name),
+            if node.joined { "elsewhere" } else { node.state.map_or("?", state_name) },
             yes_or_no(node.ready),
             role_name(node.role),
             &node.address,
@@ -177,6 +177,7 @@ mod tests {
             name: name.into(),
             role: Role::Controller,
             address: "10.0.0.2".into(),
+            joined: false,
             state: Some(ContainerState::Running),
             ready,
             because: None,
