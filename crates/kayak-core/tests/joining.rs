@@ -96,6 +96,7 @@ fn a_machine_that_joined_plans_for_its_node_alone() {
         guarded: container == ContainerState::Running,
         nodes: BTreeMap::from([("attic".to_owned(), node(container))]),
         surplus_nodes: BTreeMap::new(),
+        surplus_down: BTreeSet::new(),
         api: match container {
             ContainerState::Running => Fact::Known(ApiSeen { objects: BTreeMap::new(), surplus: Vec::new() }),
             ContainerState::Absent | ContainerState::Stopped => Fact::Unknown("no node runs".into()),

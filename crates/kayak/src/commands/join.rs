@@ -126,7 +126,7 @@ pub fn run(cx: &Context, args: &JoinArgs) -> Result<ExitCode, CommandError> {
 async fn ask(door: &Door, cluster: &Cluster, node: &str) -> Result<Rendering, CommandError> {
     let own = cluster.nodes.first().map(|node| node.address);
     let address = own.ok_or_else(|| CommandError::failed("this machine has no node"))?;
-    let kubelet = door.certificate(node, IpAddr::V4(address)).await?;
+    let kubelet = door.certificate(node, address).await?;
     let id = format!("{node}-kubelet");
     // The CA's key stays where it is.
     let ca = Pair { certificate: door.ca.clone(), key: Secret::new(String::new()) };

@@ -18,6 +18,8 @@ pub struct Cluster {
     config: PathBuf,
     /// The network that kayak is run on, if that is not this process's own.
     network: Option<String>,
+    /// Its state directory, if that is not the tests' usual one.
+    state: Option<PathBuf>,
 }
 
 /// How long something that should happen soon may take on a loaded machine.
@@ -34,7 +36,7 @@ impl Cluster {
             100 + index
         );
         std::fs::write(&config, text).unwrap();
-        Self { name: name.into(), config, network: None }
+        Self { name: name.into(), config, network: None, state: None }
     }
 
     /// Describes a cluster by the whole text of its configuration.
@@ -49,16 +51,28 @@ impl Cluster {
         Self { network: Some(machine.path()), ..self }
     }
 
+    /// Keeps its state apart, as another machine does.
+    pub fn kept_in(self, state: PathBuf) -> Self {
+        Self { state: Some(state), ..self }
+    }
+
+    /// Where the second machine keeps its state.
+    pub fn guest_state() -> PathBuf {
+        scratch().join("guest-state")
+    }
+
     /// Removes what a killed run has left.
     pub fn remove_leftovers() {
         crate::inventory::remove_leftovers();
-        let shared = ["e2e", "e2e-fleet", "e2e-gw", "e2e-own-net"];
+        let shared = ["e2e", "e2e-fleet", "e2e-gw", "e2e-own-net", "e2e-join"];
         let alone = ["e2e-assets", "e2e-cut", "e2e-left", "e2e-home", "e2e-own", "e2e-settings", "e2e-vip"];
         let outside = ["e2e-six", "e2e-both", "e2e-six-first", "e2e-registry"];
         for name in shared.into_iter().chain(alone).chain(outside) {
             let output = kayak(&["--cluster", name, "down", "--yes"]).output().unwrap();
             assert!(output.status.success(), "{}", show(&output));
         }
+        let mut guest = kayak(&["--cluster", "e2e-guest", "down", "--yes"]);
+        succeed(guest.env("KAYAK_STATE_DIR", Self::guest_state()));
     }
 
     /// Where the configuration is.
@@ -69,10 +83,17 @@ impl Cluster {
     /// A command of kayak about this cluster.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let arguments = [&["--cluster", &self.name], arguments].concat();
-        let Some(network) = &self.network else { return kayak(&arguments) };
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net={network}")).arg(KAYAK).args(&arguments);
-        configure(&mut command);
+        let mut command = match &self.network {
+            None => kayak(&arguments),
+            Some(network) => {
+                let mut command = Command::new("nsenter");
+                configure(command.arg(format!("--net={network}")).arg(KAYAK).args(&arguments));
+                command
+            }
+        };
+        if let Some(state) = &self.state {
+            command.env("KAYAK_STATE_DIR", state);
+        }
         command
     }
 

@@ -18,6 +18,7 @@ mod fleet;
 mod home_profile;
 mod image;
 mod inventory;
+mod joining;
 mod machine;
 mod node_files_take_effect;
 mod nodes_can_be_looked_into;
@@ -168,6 +169,7 @@ const ALONE: &[Named<fn()>] = &[
     ("a_cluster_of_both_families_works", both_families::a_cluster_of_both_families_works),
     ("ipv6_may_be_the_primary_family", both_families::ipv6_may_be_the_primary_family),
     ("images_come_from_a_registry_with_a_password", registries::images_come_from_a_registry_with_a_password),
+    ("another_machine_joins_and_leaves", joining::another_machine_joins_and_leaves),
     ("up_and_down_cut_off_leave_nothing", cut_off::up_and_down_cut_off_leave_nothing),
 ];
 
