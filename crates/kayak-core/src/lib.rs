@@ -7,6 +7,7 @@ pub mod assets;
 pub mod audit;
 pub mod boot;
 pub mod chain;
+pub mod checkpoint;
 pub mod cluster;
 pub mod component;
 pub mod config;
