@@ -21,7 +21,10 @@ use crate::part::Part;
 use crate::status::{Board, StatusError};
 use crate::supervise::Supervisor;
 use crate::vip::Vip;
-use crate::{address, approver, etcd, front, kubelet_certificate, leases, pod_network, prepare, status, vip};
+use crate::{
+    address, approver, checkpoint, etcd, front, kubelet_certificate, leases, pod_network, prepare, status,
+    vip,
+};
 
 const OPEN_FILES: u64 = 65_536;
 const SUBJECT: &str = "configuration";
@@ -203,6 +206,8 @@ impl Parts {
         let controllers = self.controllers.subscribe();
         self.fronts.ensure(fronts(config), |fronts, tasks| front::start(fronts, &controllers, board, tasks));
         prepare(config, board).await;
+        // Before the kubelet starts, which without an API takes back nothing that it has begun with.
+        checkpoint::at_boot(config, board);
         self.address.ensure((config.address, config.interface.clone()), |(address, link), tasks| {
             tasks.spawn(watch_address(*address, link.clone(), board.clone()));
         });
@@ -228,7 +233,9 @@ impl Parts {
                 tasks.spawn(etcd::watch(watch, board.clone()));
                 tasks.spawn(approver::run(config.kubeconfig.clone(), board.clone()));
                 tasks.spawn(leases::run(config.kubeconfig.clone(), config.name.clone(), board.clone()));
+                tasks.spawn(checkpoint::run(config.clone(), board.clone()));
             } else {
+                board.no_checkpoints();
                 board.etcd(None);
             }
         });

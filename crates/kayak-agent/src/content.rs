@@ -16,12 +16,17 @@ pub(crate) type Contents = BTreeMap<String, Option<String>>;
 
 /// Returns what the files hold now.
 pub(crate) fn of(files: &[String]) -> io::Result<Contents> {
-    let digest = |file: &String| match std::fs::read(file) {
-        Ok(content) => Ok(Some(hex(&Sha256::digest(content)))),
+    let of_file = |file: &String| match std::fs::read(file) {
+        Ok(content) => Ok(Some(digest(&content))),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     };
-    files.iter().map(|file| Ok((file.clone(), digest(file)?))).collect()
+    files.iter().map(|file| Ok((file.clone(), of_file(file)?))).collect()
+}
+
+/// The digest of a content, in hexadecimal digits.
+pub(crate) fn digest(content: &[u8]) -> String {
+    hex(&Sha256::digest(content))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -6,6 +6,7 @@ pub mod agent;
 mod api_address;
 mod appearance;
 mod approver;
+mod checkpoint;
 mod cluster;
 mod content;
 mod controllers;

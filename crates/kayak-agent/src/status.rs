@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use kayak_core::node::{InstanceStatus, MemberStatus, STATUS_SOCKET, Status, UnitStatus};
+use kayak_core::node::{CheckpointStatus, InstanceStatus, MemberStatus, STATUS_SOCKET, Status, UnitStatus};
 use tokio::io::{AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -158,8 +158,37 @@ impl Board {
         self.change(|state| state.status.pod_cidrs = ranges.to_vec());
     }
 
+    /// States what is kept of a component.
+    pub(crate) fn checkpoint(&self, component: &str, checkpoint: &CheckpointStatus) {
+        self.change(|state| {
+            let before = state.status.checkpoints.insert(component.to_owned(), checkpoint.clone());
+            if before.as_ref() != Some(checkpoint) {
+                tracing::info!(component, ?checkpoint, "what is kept of it");
+            }
+        });
+    }
+
+    /// Waits until a component's checkpoint is active, or is not.
+    pub(crate) async fn checkpoint_is(&self, component: &str, active: bool) {
+        let mut receiver = self.state.subscribe();
+        let is = |state: &State| {
+            state.status.checkpoints.get(component).is_some_and(|checkpoint| checkpoint.active) == active
+        };
+        // It ends early only when the board is gone, which `self` rules out.
+        let _state = receiver.wait_for(is).await;
+    }
+
+    /// Forgets what was said about checkpoints.
+    pub(crate) fn no_checkpoints(&self) {
+        self.change(|state| state.status.checkpoints.clear());
+    }
+
+    /// Whether something is known to be wrong with `subject`.
+    pub(crate) fn is_troubled(&self, subject: &str) -> bool {
+        self.state.borrow().subjects.iter().any(|known| known == subject)
+    }
+
     /// Returns the status as it is now.
-    #[cfg(test)]
     pub(crate) fn seen(&self) -> Status {
         self.state.borrow().status.clone()
     }

@@ -185,6 +185,9 @@ pub struct Status {
     /// The node's etcd member, on a controller.
     #[serde(default)]
     pub etcd: Option<MemberStatus>,
+    /// What is kept of the control plane on a controller, by component.
+    #[serde(default)]
+    pub checkpoints: BTreeMap<String, CheckpointStatus>,
     /// What went wrong and has not mended, newest last, each a full sentence.
     pub troubles: Vec<String>,
 }
@@ -218,6 +221,23 @@ pub struct InstanceStatus {
     pub ready: bool,
     /// Why it is not.
     pub because: Option<String>,
+}
+
+/// What a node keeps of one component.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointStatus {
+    /// The generation in use, or that would be; nothing while none was seen healthy.
+    pub generation: Option<String>,
+    /// The pod of which it was made.
+    pub of: Option<String>,
+    /// Whether it is given to the kubelet, since nobody else does the component's work.
+    pub active: bool,
+    /// Why that is so, as far as the API tells.
+    #[serde(default)]
+    pub because: Option<String>,
+    /// The command that mends it.
+    #[serde(default)]
+    pub mend: Option<String>,
 }
 
 /// One etcd member, as it tells itself.

@@ -2,6 +2,8 @@
 //! write, runtimes that do not answer, kubelets that start without an API. The real state machine decides; disk,
 //! kubelet and workload are values, and a second is a step.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::time::Duration;
 
 use kayak_core::checkpoint::state::{
@@ -157,7 +159,8 @@ impl World {
                 process.age += 1;
             }
         };
-        (age(&mut self.own), age(&mut self.copy));
+        age(&mut self.own);
+        age(&mut self.copy);
         self.own = self.own.filter(|own| own.good || own.age < FAILS_AFTER);
         match (self.own, self.kubelet_knows_pod) {
             (None, Some(good)) => (self.own, self.kept_own) = (Some(Process { age: 0, good }), false),

@@ -115,6 +115,7 @@ fn serve(
     };
     let instances = Instances::new(front, prober, pool.clone());
     tasks.spawn(instances.follow(found, peers));
+    tasks.spawn(follow_checkpoint(front.component.clone(), pool.clone(), board.clone()));
     tasks.spawn(tell(front.component.clone(), pool, board.clone()));
     Ok(())
 }
@@ -224,6 +225,14 @@ impl Drop for Instances {
 /// The other nodes that a node's configuration names.
 pub(crate) fn peers(front: &Front) -> Peers {
     front.peers.iter().map(|(node, address)| (*address, node.clone())).collect()
+}
+
+/// Tells a pool whether a checkpoint stands in for its component.
+async fn follow_checkpoint(component: String, pool: Pool, board: Board) {
+    for active in [true, false].into_iter().cycle() {
+        board.checkpoint_is(&component, active).await;
+        pool.set_checkpoint(active);
+    }
 }
 
 /// Puts the instances of a pool on the board whenever they change.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use kayak_core::checkpoint::is_checkpoint;
 use kayak_core::node::InstanceStatus;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -124,6 +125,8 @@ pub(super) struct Known {
     looked: bool,
     /// Until when an instance of this node is worth waiting for that was ready and may have ended.
     hope: Option<Instant>,
+    /// Whether a checkpoint was given to the kubelet, which is to bring back what was given up.
+    checkpoint: bool,
 }
 
 impl Known {
@@ -140,6 +143,11 @@ impl Known {
     fn is_only_elsewhere(&self) -> bool {
         let ready = |here| self.instances.iter().any(|one| one.ready && one.is_here() == here);
         self.looked && ready(false) && !ready(true)
+    }
+
+    /// Whether a checkpoint is to be started and does not run yet: until then nobody else is worth waiting for.
+    fn waits_for_checkpoint(&self) -> bool {
+        self.checkpoint && !self.instances.iter().any(|instance| is_checkpoint(&instance.pod))
     }
 
     fn find(&mut self, uid: &str) -> Option<&mut Instance> {
@@ -180,6 +188,12 @@ impl Pool {
     pub(super) fn hope(&self, among: Among) -> Instant {
         let now = Instant::now();
         let known = self.known.borrow();
+        if known.waits_for_checkpoint() {
+            // The kubelet tells the API of each static pod before it starts it (`tryReconcileMirrorPods`), and
+            // while that is held it does not.
+            let ready = known.among(among).any(|instance| instance.ready);
+            return if ready { now + COMES_BACK } else { now };
+        }
         let of_one = |instance: &Instance| if instance.ready { now + COMES_BACK } else { instance.hope };
         let unseen = (!known.looked).then_some(now + COMES_BACK);
         let hope = known.among(among).map(of_one).chain(unseen).chain(known.hope).max().unwrap_or(now);
@@ -207,6 +221,11 @@ impl Pool {
                 () = sleep_until(hope), if hopes => {}
             }
         }
+    }
+
+    /// Notes whether a checkpoint is given to the kubelet.
+    pub(super) fn set_checkpoint(&self, active: bool) {
+        self.known.send_modify(|known| known.checkpoint = active);
     }
 
     pub(super) fn add(&self, instance: Instance) {

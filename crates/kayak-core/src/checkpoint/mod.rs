@@ -4,6 +4,7 @@
 //! is made of, one *generation*, lies on the node's disk; its manifest is given to the kubelet only while the pod
 //! itself is missed.
 
+pub mod culprit;
 pub mod pod;
 pub mod state;
 

@@ -107,23 +107,22 @@ const COMING: Duration = Duration::from_secs(10);
 /// The same for one that needs an API to come: its kubelet has to hear of it first.
 const COMING_BY_API: Duration = Duration::from_secs(25);
 /// How long what it needs may be away before it is started to wait for that.
-const UNABLE: Duration = Duration::from_secs(60);
+const UNABLE: Duration = Duration::from_mins(1);
 /// How long a checkpoint may take to serve before another generation is tried.
-const BARREN: Duration = Duration::from_secs(60);
+const BARREN: Duration = Duration::from_mins(1);
 
 /// Decides what is to be done.
 pub fn decide(need: Need, state: State, seen: &Seen, lasting: &Lasting) -> Action {
     match (state, seen.own) {
-        (_, Own::Unknown) => Action::Wait,
         (_, Own::Serving { kept: false }) if lasting.steady >= STEADY => Action::Keep,
         (State::Active, Own::Serving { kept: true }) if lasting.steady >= STEADY => Action::Withdraw,
-        (State::Empty, _) | (_, Own::Serving { .. }) => Action::Wait,
-        (State::Kept, Own::Missing | Own::Coming) => place(need, seen, lasting),
-        (State::Active, Own::Missing | Own::Coming) => go_on(need, seen, lasting),
+        (State::Empty, _) | (_, Own::Unknown | Own::Serving { .. }) => Action::Wait,
+        (State::Kept, Own::Missing | Own::Coming) => place(need, *seen, lasting),
+        (State::Active, Own::Missing | Own::Coming) => go_on(need, *seen, lasting),
     }
 }
 
-fn place(need: Need, seen: &Seen, lasting: &Lasting) -> Action {
+fn place(need: Need, seen: Seen, lasting: &Lasting) -> Action {
     let coming = match need {
         Need::Api => COMING,
         Need::Leader => COMING_BY_API,
@@ -134,7 +133,7 @@ fn place(need: Need, seen: &Seen, lasting: &Lasting) -> Action {
     if is_missed { Action::Place } else { Action::Wait }
 }
 
-fn go_on(need: Need, seen: &Seen, lasting: &Lasting) -> Action {
+fn go_on(need: Need, seen: Seen, lasting: &Lasting) -> Action {
     match (need, seen.elsewhere) {
         // The one that leads is never the one that goes: it is not elsewhere.
         (Need::Leader, Elsewhere::Somebody) => Action::Withdraw,

@@ -180,3 +180,20 @@ async fn clients_from_elsewhere_are_soon_refused_where_another_node_can_serve_th
     pool.set_ready("own", None);
     assert!(pool.may_become_ready(Among::Own), "it is back");
 }
+
+#[tokio::test(start_paused = true)]
+async fn until_a_checkpoint_runs_nobody_is_waited_for_who_is_not_ready() {
+    let pool = pool(&["crashes", "leaves"]);
+    pool.set_ready("leaves", None);
+    pool.set_checkpoint(true);
+    assert!(pool.may_become_ready(Among::Own), "one is ready");
+    pool.set_ready("leaves", Some("it left"));
+    assert!(!pool.may_become_ready(Among::All), "the kubelet must not be held, which is to start it");
+    pool.remove("crashes");
+    pool.add(Instance::here("crashes", "crashes", address(), Duration::ZERO));
+    assert!(!pool.may_become_ready(Among::All));
+    pool.add(Instance::here("copy", "checkpoint-kube-apiserver-cp-1", address(), Duration::ZERO));
+    assert!(pool.may_become_ready(Among::All));
+    pool.set_checkpoint(false);
+    assert!(pool.may_become_ready(Among::All));
+}

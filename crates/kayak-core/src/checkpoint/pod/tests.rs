@@ -47,7 +47,7 @@ fn refused(spec: &Value) -> String {
     made(spec).err().expect("it is refused").to_string()
 }
 
-fn volumes(volume: Value) -> Value {
+fn volumes(volume: &Value) -> Value {
     json!({ "volumes": [volume] })
 }
 
@@ -178,18 +178,18 @@ fn all_objects_of_a_pod_are_named() {
 fn what_cannot_be_had_without_an_api_is_refused_by_name() {
     let token =
         json!({ "name": "token", "projected": { "sources": [{ "serviceAccountToken": { "path": "t" } }] } });
-    assert!(refused(&volumes(token)).contains("`token` is a projected serviceAccountToken"));
+    assert!(refused(&volumes(&token)).contains("`token` is a projected serviceAccountToken"));
     for kind in ["persistentVolumeClaim", "csi", "ephemeral", "glusterfs", "cephfs", "aNewOne"] {
-        let text = refused(&volumes(json!({ "name": "data", kind: {} })));
+        let text = refused(&volumes(&json!({ "name": "data", kind: {} })));
         assert!(text.contains("`data`") && text.contains(kind), "{text}");
     }
     assert!(refused(&json!({ "resourceClaims": [{ "name": "gpu" }] })).contains("resourceClaims"));
     assert!(refused(&json!({ "runtimeClassName": "kata" })).contains("runtimeClassName"));
     let absent = json!({ "name": "v", "secret": { "secretName": "nobody" } });
-    assert_eq!(refused(&volumes(absent)), "the Secret `nobody`, to which it refers, is not there");
+    assert_eq!(refused(&volumes(&absent)), "the Secret `nobody`, to which it refers, is not there");
     let key =
         json!({ "name": "v", "secret": { "secretName": "keys", "items": [{ "key": "z", "path": "z" }] } });
-    assert!(refused(&volumes(key)).contains("has no `z`"));
+    assert!(refused(&volumes(&key)).contains("has no `z`"));
     let path = json!({ "name": "v", "secret": { "secretName": "keys", "items": [{ "key": "key", "path": "../z" }] } });
-    assert!(refused(&volumes(path)).contains("leads out"));
+    assert!(refused(&volumes(&path)).contains("leads out"));
 }

@@ -134,7 +134,7 @@ fn what_lacks_etcd_is_started_late_but_is() {
         spare: false,
     };
     let at = |missed| decide(Need::Api, State::Kept, &seen, &Lasting { missed, steady: Duration::ZERO });
-    assert_eq!(at(UNABLE - SECOND), Action::Wait);
+    assert_eq!(at(UNABLE.saturating_sub(SECOND)), Action::Wait);
     assert_eq!(at(UNABLE), Action::Place);
 }
 
