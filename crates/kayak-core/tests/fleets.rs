@@ -76,7 +76,7 @@ impl Fleet {
 }
 
 fn node_seen(container: ContainerState, stale_files: Vec<String>, member: bool) -> NodeSeen {
-    NodeSeen { container, outdated: Vec::new(), stale_files, temporary: false, member }
+    NodeSeen { container, outdated: Vec::new(), stale_files, temporary: false, member, checkpoints: false }
 }
 
 /// What holds of a node that is well, whatever its role.
@@ -86,6 +86,7 @@ fn checks_of(node: &str) -> Vec<Check> {
         Check::UnitsReady(name()),
         Check::Member(name()),
         Check::TemporaryGone(name()),
+        Check::CheckpointsIdle(name()),
         Check::NodeReady(name()),
         Check::SelfHostedInstance { node: name(), component: "kube-apiserver".into() },
     ];

@@ -27,6 +27,7 @@ fn all_well() -> Observed {
         outdated: Vec::new(),
         stale_files: Vec::new(),
         temporary: false,
+        checkpoints: false,
         member: true,
     };
     let objects = objects();
@@ -37,6 +38,7 @@ fn all_well() -> Observed {
         Check::TemporaryGone(NODE.into()),
         Check::NodeReady(NODE.into()),
         Check::SelfHostedInstance { node: NODE.into(), component: "kube-apiserver".into() },
+        Check::CheckpointsIdle(NODE.into()),
     ]);
     let control_plane = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
     holding.extend(control_plane.map(|component| Check::Answers(component.into())));
@@ -81,6 +83,7 @@ fn absent() -> NodeSeen {
         outdated: Vec::new(),
         stale_files: Vec::new(),
         temporary: false,
+        checkpoints: false,
         member: false,
     }
 }
@@ -140,6 +143,25 @@ fn a_stopped_node_is_started_and_pivots_again() {
     let node = seen.nodes.get_mut(NODE).unwrap();
     (node.container, node.stale_files, node.member) = (ContainerState::Stopped, Vec::new(), true);
     insta::assert_snapshot!("stopped_node", checked(&seen));
+}
+
+/// Its agent brings the control plane back: all that is left to do is to start it and to wait.
+#[test]
+fn a_stopped_node_that_keeps_checkpoints_needs_no_temporary_control_plane() {
+    let mut seen = nothing();
+    let node = seen.nodes.get_mut(NODE).unwrap();
+    (node.container, node.stale_files, node.member) = (ContainerState::Stopped, Vec::new(), true);
+    node.checkpoints = true;
+    seen.assets = AssetsSeen::default();
+    let plan = checked(&seen);
+    assert_eq!(
+        phases(&plan),
+        [PhaseId::Nodes, PhaseId::Inject, PhaseId::SelfHosted, PhaseId::Pivot, PhaseId::Verify]
+    );
+    assert!(plan.phases[0].gate.contains(&Check::ApiServes));
+    assert!(plan.phases[4].gate.contains(&Check::CheckpointsIdle(NODE.into())));
+    let temporary = |step: &Step| matches!(step, Step::PlaceTemporary(_) | Step::RemoveTemporary(_));
+    assert!(!plan.phases.iter().flat_map(|phase| &phase.steps).any(temporary), "{plan}");
 }
 
 #[test]

@@ -7,9 +7,10 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
 use kayak_core::chain::chain;
+use kayak_core::checkpoint::is_checkpoint;
 use kayak_core::cluster::Cluster;
 use kayak_core::form::TEMPORARY;
-use kayak_core::node::{InstanceStatus, Status};
+use kayak_core::node::{CheckpointStatus, InstanceStatus, Status};
 use kayak_core::object::{Object, ObjectId};
 use kayak_core::plan::{Check, is_control_plane, node_id, temporary_mirrors};
 use kube::api::{DynamicObject, ListParams};
@@ -91,6 +92,7 @@ pub fn of_agents(cluster: &Cluster, objects: &[Object]) -> Vec<Check> {
     let mut checks: Vec<_> = cluster.nodes.iter().map(|n| Check::UnitsReady(n.name.clone())).collect();
     checks.extend(cluster.controllers().map(|n| Check::Member(n.name.clone())));
     checks.extend(cluster.controllers().map(|n| Check::TemporaryGone(n.name.clone())));
+    checks.extend(cluster.controllers().map(|n| Check::CheckpointsIdle(n.name.clone())));
     checks.extend(cluster.controllers().map(|n| Check::SelfHostedInstance {
         node: n.name.clone(),
         component: kayak_core::component::apiserver::NAME.into(),
@@ -121,6 +123,7 @@ fn verdicts<'a>(cluster: &'a ClusterHandle, check: &'a Check) -> BoxStream<'a, V
         Check::Member(node) => status(cluster, node, member).boxed(),
         Check::Answers(component) => anywhere(cluster, component).boxed(),
         Check::TemporaryGone(node) => status(cluster, node, temporary_gone).boxed(),
+        Check::CheckpointsIdle(node) => status(cluster, node, checkpoints_idle).boxed(),
         Check::ApiServes => api_serves(cluster).boxed(),
         Check::RolledOut(id) => workload(cluster, id),
         Check::Absent(id) => absent(cluster, id),
@@ -175,7 +178,9 @@ pub(crate) fn units_ready(status: &Status) -> Verdict {
 
 pub(crate) fn self_hosted(status: &Status, component: &str) -> Verdict {
     let instances = status.fronts.get(component).map(Vec::as_slice).unwrap_or_default();
-    let is_own = |instance: &&InstanceStatus| instance.node.is_none() && !instance.pod.starts_with(TEMPORARY);
+    let is_own = |instance: &&InstanceStatus| {
+        instance.node.is_none() && !instance.pod.starts_with(TEMPORARY) && !is_checkpoint(&instance.pod)
+    };
     // One that is being replaced may still be there beside the one that answers.
     let own: Vec<_> = instances.iter().filter(is_own).collect();
     match own.iter().find(|instance| instance.ready).or(own.first()) {
@@ -208,6 +213,28 @@ pub(crate) fn temporary_gone(status: &Status) -> Verdict {
         .map(|instance| instance.pod.as_str())
         .collect();
     if left.is_empty() { Verdict::Holds } else { Verdict::NotYet(format!("{} still runs", left.join(", "))) }
+}
+
+pub(crate) fn checkpoints_idle(status: &Status) -> Verdict {
+    if status.fronts.is_empty() {
+        return Verdict::NotYet("the agent has not asked the runtime yet".into());
+    }
+    let active =
+        status.checkpoints.iter().filter(|(_, one)| one.active).map(|(name, one)| stands_in(name, one));
+    let active: Vec<_> = active.collect();
+    let runs = |instance: &&InstanceStatus| instance.node.is_none() && is_checkpoint(&instance.pod);
+    match (active.is_empty(), status.fronts.values().flatten().find(runs)) {
+        (false, _) => Verdict::NotYet(active.join("; ")),
+        (true, Some(instance)) => Verdict::NotYet(format!("{} still runs", instance.pod)),
+        (true, None) => Verdict::Holds,
+    }
+}
+
+fn stands_in(component: &str, checkpoint: &CheckpointStatus) -> String {
+    let because = checkpoint.because.iter().map(|because| format!(", as {because}"));
+    let mend = checkpoint.mend.iter().map(|mend| format!(" (`{mend}` mends it)"));
+    let rest: String = because.chain(mend).collect();
+    format!("a checkpoint stands in for {component}{rest}")
 }
 
 /// Asks the API for its readiness, again and again: each question is held by the agent until an API
@@ -305,6 +332,8 @@ fn changes<'a>(
 
 #[cfg(test)]
 mod tests {
+    use kayak_core::checkpoint::CHECKPOINT;
+
     use super::*;
 
     #[test]
@@ -325,5 +354,31 @@ mod tests {
         assert_eq!(judge(vec![instance("", Some("other"))]), (false, true));
         assert_eq!(judge(vec![instance(&temporary, Some("other")), instance("api", None)]), (true, true));
         assert_eq!(judge(vec![instance(&temporary, None), instance("", Some("other"))]), (false, false));
+        assert_eq!(judge(vec![instance(&format!("{CHECKPOINT}api"), None)]), (false, true));
+    }
+
+    #[test]
+    fn a_checkpoint_stands_in_until_it_runs_no_more() {
+        let verdict = |pod: &str, active| {
+            let instance = InstanceStatus {
+                uid: "uid".into(),
+                pod: pod.into(),
+                address: std::net::Ipv4Addr::LOCALHOST.into(),
+                node: None,
+                ready: true,
+                because: None,
+            };
+            let kept = CheckpointStatus { active, ..CheckpointStatus::default() };
+            checkpoints_idle(&Status {
+                fronts: [("api".to_owned(), vec![instance])].into(),
+                checkpoints: [("api".to_owned(), kept)].into(),
+                ..Status::default()
+            })
+        };
+        let copy = format!("{CHECKPOINT}api");
+        assert_eq!(verdict("api", false), Verdict::Holds);
+        assert_eq!(verdict("api", true), Verdict::NotYet("a checkpoint stands in for api".into()));
+        assert_eq!(verdict(&copy, false), Verdict::NotYet(format!("{copy} still runs")));
+        assert_ne!(checkpoints_idle(&Status::default()), Verdict::Holds, "nothing was seen yet");
     }
 }

@@ -123,6 +123,7 @@ impl ClusterHandle {
         let (node, component) = match check {
             Check::UnitsReady(node)
             | Check::TemporaryGone(node)
+            | Check::CheckpointsIdle(node)
             | Check::Registered(node)
             | Check::NodeReady(node) => (Some(node.clone()), None),
             Check::Member(node) => (Some(node.clone()), Some(&etcd)),

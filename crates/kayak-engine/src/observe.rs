@@ -6,6 +6,7 @@ use camino::Utf8Path;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kayak_core::assets::{AssetsError, Content, is_seed};
 use kayak_core::chain::chain;
+use kayak_core::checkpoint::{COMPONENTS, CURRENT, DIRECTORY, FILES, RECORD};
 use kayak_core::cluster::Node;
 use kayak_core::component::etcd::JOINED_FILE;
 use kayak_core::host::KUBELET_PKI;
@@ -130,7 +131,15 @@ async fn observe_node(
         temporary = temporary || get(&path).await?.is_some();
     }
     let member = get(JOINED_FILE).await?.is_some();
-    Ok(NodeSeen { container, outdated, stale_files, temporary, member })
+    let mut checkpoints = true;
+    for component in COMPONENTS {
+        let record = get(&format!("{DIRECTORY}/{component}/{CURRENT}/{RECORD}")).await?;
+        // One that was kept too long cannot show who it is.
+        let pem = get(&format!("{DIRECTORY}/{component}/{CURRENT}/{FILES}/secrets/tls.crt")).await?;
+        let ended = pem.is_some_and(|pem| is_expired(&String::from_utf8_lossy(&pem), now));
+        checkpoints = checkpoints && record.is_some() && !ended;
+    }
+    Ok(NodeSeen { container, outdated, stale_files, temporary, member, checkpoints })
 }
 
 /// An API that refuses what is wished is there: that is an error, and not an API that cannot be seen.

@@ -83,6 +83,8 @@ pub struct NodeSeen {
     pub temporary: bool,
     /// Whether etcd has begun or joined a cluster there: it holds the cluster's state, or a part of it.
     pub member: bool,
+    /// Whether its agent brings a control plane back by itself: it keeps a checkpoint of each part that can be used.
+    pub checkpoints: bool,
 }
 
 /// One object of the API as it was found.

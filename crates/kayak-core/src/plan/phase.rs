@@ -310,6 +310,8 @@ pub enum Check {
     Answers(String),
     /// Nothing of the temporary control plane runs on this node any more.
     TemporaryGone(String),
+    /// No checkpoint stands in for anything on this node.
+    CheckpointsIdle(String),
     /// The API lists this object no more.
     Absent(ObjectId),
     /// The kubelet has told the API of the node, and what there is room for.
@@ -330,6 +332,7 @@ impl fmt::Display for Check {
             }
             Self::Answers(component) => write!(f, "a self-hosted {component} answers"),
             Self::TemporaryGone(node) => write!(f, "the temporary control plane is gone from `{node}`"),
+            Self::CheckpointsIdle(node) => write!(f, "no checkpoint is needed on `{node}`"),
             Self::Absent(id) => write!(f, "{id} is gone"),
             Self::Registered(node) => write!(f, "node `{node}` is registered"),
             Self::NodeReady(node) => write!(f, "node `{node}` is Ready"),

@@ -14,7 +14,7 @@ pub(super) const CONTROL_PLANE: [&str; 3] = [apiserver::NAME, controller_manager
 /// Returns the plan that makes what was observed into what is wished.
 pub fn plan(wish: &Wish<'_>, seen: &Observed) -> Plan {
     let core = core(wish.cluster, seen);
-    let temporary = needs_temporary(wish, seen);
+    let temporary = needs_temporary(wish, seen, &core);
     let newcomers = newcomers(wish, seen, &core);
     let inject = inject(wish, seen, &newcomers);
     let (join, remove) = (join(wish.cluster, seen, &core), remove(wish, seen));
@@ -26,7 +26,7 @@ pub fn plan(wish: &Wish<'_>, seen: &Observed) -> Plan {
     }
     let mut phases = vec![
         assets(seen),
-        nodes(wish.cluster, seen, &core),
+        nodes(wish.cluster, seen, &core, temporary),
         temporary_plane(&core, temporary),
         inject,
         join,
@@ -103,8 +103,12 @@ fn still_holding(wish: &Wish<'_>, seen: &Observed, inject: &Phase) -> BTreeSet<C
 /// A temporary control plane is needed while there is none of the cluster's own: when the API cannot
 /// be seen, when it has not yet been given the objects that it runs itself from, and when its only node
 /// is about to be started. Placing it beside a control plane that merely could not be reached does no
-/// harm: every instance has an address of its own.
-fn needs_temporary(wish: &Wish<'_>, seen: &Observed) -> bool {
+/// harm: every instance has an address of its own. Where a node's agent keeps checkpoints, they are what brings the
+/// cluster's own back.
+fn needs_temporary(wish: &Wish<'_>, seen: &Observed, core: &[&Node]) -> bool {
+    if core.iter().any(|node| seen.nodes.get(&node.name).is_some_and(|node| node.checkpoints)) {
+        return false;
+    }
     match &seen.api {
         Fact::Unknown(_) => true,
         Fact::Known(api) => {
@@ -148,7 +152,7 @@ fn assets(seen: &Observed) -> Phase {
     Phase { id: PhaseId::Assets, steps, gate: Vec::new() }
 }
 
-fn nodes(cluster: &Cluster, seen: &Observed, core: &[&Node]) -> Phase {
+fn nodes(cluster: &Cluster, seen: &Observed, core: &[&Node], temporary: bool) -> Phase {
     let mut steps = Vec::new();
     let starts = |node: &Node| is_down(node, seen) || restarts_at_once(cluster, node, seen);
     let runs = seen.nodes.values().any(|n| n.container == ContainerState::Running);
@@ -177,7 +181,9 @@ fn nodes(cluster: &Cluster, seen: &Observed, core: &[&Node]) -> Phase {
             steps.push(Step::StartNode(node.name.clone()));
         }
     }
-    let gate = core.iter().map(|n| Check::UnitsReady(n.name.clone())).collect();
+    let mut gate: Vec<_> = core.iter().map(|n| Check::UnitsReady(n.name.clone())).collect();
+    // Else there is an API after the next phase.
+    gate.extend((!temporary).then_some(Check::ApiServes));
     Phase { id: PhaseId::Nodes, steps, gate }
 }
 
@@ -217,7 +223,8 @@ fn restart(cluster: &Cluster, node: &Node) -> Phase {
 fn temporary_plane(core: &[&Node], needed: bool) -> Phase {
     let host = core.first().filter(|_| needed);
     let steps = host.map(|n| Step::PlaceTemporary(n.name.clone())).into_iter().collect();
-    Phase { id: PhaseId::Temporary, steps, gate: vec![Check::ApiServes] }
+    let gate = needed.then_some(Check::ApiServes).into_iter().collect();
+    Phase { id: PhaseId::Temporary, steps, gate }
 }
 
 /// The nodes that the API may not know yet. Their objects are given to it only when their kubelets have:
@@ -335,6 +342,7 @@ fn verify(wish: &Wish<'_>) -> Phase {
     let mut gate: Vec<_> = each(Check::UnitsReady).chain(each(Check::NodeReady)).collect();
     gate.extend(cluster.controllers().map(|n| Check::Member(n.name.clone())));
     gate.extend(cluster.controllers().map(api_server_on));
+    gate.extend(cluster.controllers().map(|n| Check::CheckpointsIdle(n.name.clone())));
     let workload = |id: &&ObjectId| id.api_version == "apps/v1";
     gate.extend(wish.objects.iter().filter(workload).cloned().map(Check::RolledOut));
     gate.retain(|check| without_network(cluster, check));

@@ -7,7 +7,7 @@ use kayak_core::plan::{Check, ContainerState, Fact};
 use serde::Serialize;
 
 use super::ask::{Answers, ApiAnswer};
-use crate::check::{member, self_hosted, temporary_gone, units_ready};
+use crate::check::{checkpoints_idle, member, self_hosted, temporary_gone, units_ready};
 use crate::rollout::{Verdict, left_aside, node_ready, registered, rolled_out};
 
 /// One condition.
@@ -39,6 +39,7 @@ fn judge(check: &Check, cluster: &Cluster, answers: &Answers) -> Result<Verdict,
         Check::UnitsReady(node) => agent(node, &units_ready),
         Check::Member(node) => agent(node, &member),
         Check::TemporaryGone(node) => agent(node, &temporary_gone),
+        Check::CheckpointsIdle(node) => agent(node, &checkpoints_idle),
         Check::SelfHostedInstance { node, component } => {
             agent(node, &|status| self_hosted(status, component))
         }
