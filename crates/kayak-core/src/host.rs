@@ -24,7 +24,8 @@ use crate::registry;
 /// The kubelet's name, as a unit and among the owner's settings.
 pub const KUBELET: &str = "kubelet";
 const KUBELET_CONFIG: &str = "/etc/kubernetes/kubelet/config.yaml";
-const KUBELET_KUBECONFIG: &str = "/etc/kubernetes/kubelet/kubeconfig";
+/// How the kubelet reaches the API, as its node.
+pub const KUBELET_KUBECONFIG: &str = "/etc/kubernetes/kubelet/kubeconfig";
 const AGENT_KUBECONFIG: &str = "/etc/kubernetes/kayak/kubeconfig";
 const CONTAINERD_CONFIG: &str = "/etc/kubernetes/containerd/config.toml";
 const CA_FILE: &str = "/etc/kubernetes/pki/ca.crt";

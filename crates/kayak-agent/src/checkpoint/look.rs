@@ -7,6 +7,7 @@ use kayak_core::checkpoint::is_checkpoint;
 use kayak_core::checkpoint::state::{Elsewhere, LeaseMemory, Need, Own, Seen, State};
 use kayak_core::component::apiserver;
 use kayak_core::form::TEMPORARY;
+use kayak_core::host::KUBELET_KUBECONFIG;
 use kayak_core::node::{InstanceStatus, NodeConfig, Status};
 use kayak_cri::v1::Container;
 use kayak_cri::{CONTAINER_NAME, POD_NAME, POD_UID};
@@ -143,8 +144,7 @@ pub(super) async fn look(
         && elsewhere == Elsewhere::Nobody
         && held.state == State::Kept
     {
-        let kubelet = &config.pod_network.kubeconfig;
-        match timeout(ANSWER, make::is_bound(kubelet, component, &config.name)).await {
+        match timeout(ANSWER, make::is_bound(KUBELET_KUBECONFIG, component, &config.name)).await {
             Ok(Ok(true)) => own = Own::Coming,
             Ok(Ok(false)) => {}
             // Who did not answer did not say that there is none.

@@ -18,7 +18,7 @@ use kayak_core::checkpoint::state::{
 };
 use kayak_core::checkpoint::{CHECKPOINT, COMPONENTS, DIRECTORY};
 use kayak_core::component::apiserver;
-use kayak_core::host::MANIFEST_DIR;
+use kayak_core::host::{KUBELET_KUBECONFIG, MANIFEST_DIR};
 use kayak_core::node::{CRI_SOCKET, CheckpointStatus, NodeConfig};
 use kayak_cri::ConnectError;
 use kayak_cri::v1::StopContainerRequest;
@@ -183,7 +183,7 @@ impl Checkpoint {
         if is_new || !view.api_serves() {
             return;
         }
-        let asked = make::culprit(&config.pod_network.kubeconfig, self.component, &config.name);
+        let asked = make::culprit(KUBELET_KUBECONFIG, self.component, &config.name);
         match timeout(look::ANSWER, asked).await {
             Ok(Ok(culprit)) => self.culprit = Some((now, culprit)),
             Ok(Err(error)) => tracing::debug!("why it stands in is not known: {}", chain(&error)),
@@ -193,8 +193,7 @@ impl Checkpoint {
 
     async fn keep(&mut self, config: &NodeConfig, of: &Origin, state: State) -> Result<(), CheckpointError> {
         let directory = self.store.current().display().to_string();
-        let kubelet = &config.pod_network.kubeconfig;
-        let made = make::make(kubelet, self.component, &config.name, of, &directory).await;
+        let made = make::make(KUBELET_KUBECONFIG, self.component, &config.name, of, &directory).await;
         let made = made.map_err(CheckpointError::Make)?;
         let used = self.store.chosen().filter(|_| state == State::Active);
         let name = self.store.keep(of, &made, used.as_deref()).map_err(CheckpointError::Store)?;

@@ -61,6 +61,7 @@ fn without_network(cluster: &Cluster, check: &Check) -> bool {
             | Check::SelfHostedInstance { .. }
             | Check::Answers(_)
             | Check::TemporaryGone(_)
+            | Check::CheckpointsIdle(_)
             | Check::Absent(_)
             | Check::Registered(_) => true,
         }

@@ -43,7 +43,7 @@ impl Cluster {
     pub fn written(name: &str, text: &str) -> Self {
         let config = scratch().join(format!("{name}.yaml"));
         std::fs::write(&config, text).unwrap();
-        Self { name: name.into(), config, network: None }
+        Self { name: name.into(), config, network: None, state: None }
     }
 
     /// Makes it a cluster of another machine, as far as the network goes.
@@ -65,7 +65,16 @@ impl Cluster {
     pub fn remove_leftovers() {
         crate::inventory::remove_leftovers();
         let shared = ["e2e", "e2e-fleet", "e2e-gw", "e2e-own-net", "e2e-join"];
-        let alone = ["e2e-assets", "e2e-cut", "e2e-left", "e2e-home", "e2e-own", "e2e-settings", "e2e-vip"];
+        let alone = [
+            "e2e-assets",
+            "e2e-cold",
+            "e2e-cut",
+            "e2e-left",
+            "e2e-home",
+            "e2e-own",
+            "e2e-settings",
+            "e2e-vip",
+        ];
         let outside = ["e2e-six", "e2e-both", "e2e-six-first", "e2e-registry"];
         for name in shared.into_iter().chain(alone).chain(outside) {
             let output = kayak(&["--cluster", name, "down", "--yes"]).output().unwrap();

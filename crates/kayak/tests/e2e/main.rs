@@ -12,6 +12,7 @@ mod both_families;
 mod bundle_travels;
 mod client;
 mod cluster;
+mod cold_start;
 mod control_plane_is_ordinary;
 mod cut_off;
 mod fleet;
@@ -43,8 +44,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use cluster::{Cluster, Shared};
 use fleet::{
-    Fleet, api_rolls_unnoticed, api_server_stands_still, comes_up_and_grows, failures_are_survived,
-    own_pod_network, packets_reach_every_pod,
+    Fleet, api_rolls_unnoticed, api_server_stands_still, cold_start as fleet_cold_start, comes_up_and_grows,
+    failures_are_survived, own_pod_network, packets_reach_every_pod,
 };
 use inventory::Inventory;
 
@@ -129,6 +130,11 @@ const FLEET: &[Named<FleetScenario>] = &[
         "a_controller_that_lost_power_is_missed_for_seconds",
         failures_are_survived::a_controller_that_lost_power_is_missed_for_seconds,
     ),
+    ("all_nodes_lose_power_and_come_back", fleet_cold_start::all_nodes_lose_power_and_come_back),
+    (
+        "a_controller_that_is_left_alone_says_so_and_goes_on_later",
+        fleet_cold_start::a_controller_that_is_left_alone_says_so_and_goes_on_later,
+    ),
     ("pods_of_two_lost_workers_run_elsewhere", failures_are_survived::pods_of_two_lost_workers_run_elsewhere),
 ];
 
@@ -152,6 +158,11 @@ const ALONE: &[Named<fn()>] = &[
     (
         "workloads_run_in_what_a_home_server_has_left",
         home_profile::workloads_run_in_what_a_home_server_has_left,
+    ),
+    ("a_cluster_of_one_node_comes_back_by_itself", cold_start::a_cluster_of_one_node_comes_back_by_itself),
+    (
+        "a_bad_rollout_of_the_api_server_does_not_brick",
+        cold_start::a_bad_rollout_of_the_api_server_does_not_brick,
     ),
     ("an_enabled_cluster_starts_at_boot", boot::an_enabled_cluster_starts_at_boot),
     ("down_names_what_is_left", inventory::down_names_what_is_left),

@@ -2,6 +2,7 @@
 
 pub mod api_rolls_unnoticed;
 pub mod api_server_stands_still;
+pub mod cold_start;
 pub mod comes_up_and_grows;
 pub mod failures_are_survived;
 pub mod own_pod_network;
