@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use common::{assets, cluster, keys};
 use kayak_core::assets::{Assets, CLUSTER_FILE, Content, RENDERED, is_secret};
 use kayak_core::cluster::{Cluster, Node, Role};
-use kayak_core::component::{self, Component, controller_manager};
+use kayak_core::component::{self, Component};
 use kayak_core::form;
 use kayak_core::object::Object;
 use kayak_core::pki::certificates;
