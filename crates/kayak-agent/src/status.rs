@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -152,6 +153,10 @@ impl Board {
             }
             state.status.etcd = member;
         });
+    }
+
+    pub(crate) fn vip(&self, address: Option<IpAddr>) {
+        self.change(|state| state.status.vip = address);
     }
 
     pub(crate) fn pod_cidrs(&self, ranges: &[IpNet]) {

@@ -188,6 +188,9 @@ pub struct Status {
     /// What is kept of the control plane on a controller, by component.
     #[serde(default)]
     pub checkpoints: BTreeMap<String, CheckpointStatus>,
+    /// The virtual address, while this node has it.
+    #[serde(default)]
+    pub vip: Option<IpAddr>,
     /// What went wrong and has not mended, newest last, each a full sentence.
     pub troubles: Vec<String>,
 }

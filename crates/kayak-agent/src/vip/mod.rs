@@ -149,6 +149,7 @@ impl Controller {
     async fn hold(&mut self, term: Term) -> Result<(), LinkError> {
         let held = self.link.put()?;
         self.board.mended(SUBJECT);
+        self.board.vip(Some(self.link.address));
         tracing::info!(address = %held.address(), "this node has the virtual address");
         let board = self.board.clone();
         let lost = tokio::select! {
@@ -159,6 +160,7 @@ impl Controller {
         tracing::info!(address = %held.address(), "this node has the virtual address no more: {because}");
         // First the address, and then the lease.
         drop(held);
+        self.board.vip(None);
         if lost.is_none() {
             self.let_go().await;
         }

@@ -12,6 +12,7 @@ mod certificates;
 mod checks;
 mod etcd;
 mod nodes;
+mod vip;
 mod watch;
 
 pub use balancers::{BalancerReport, ServerReport};
@@ -19,6 +20,7 @@ pub use certificates::CertificateReport;
 pub use checks::CheckReport;
 pub use etcd::{EtcdReport, MemberReport};
 pub use nodes::{ComponentReport, NodeReport};
+pub use vip::VipReport;
 pub use watch::watch;
 
 use std::time::Instant;
@@ -47,6 +49,8 @@ pub struct Report {
     pub etcd: EtcdReport,
     /// Which API servers each node gives connections to.
     pub balancers: Vec<BalancerReport>,
+    /// The address for clients outside, where there is one.
+    pub vip: Option<VipReport>,
     /// What runs of its own parts, as the runtimes tell.
     pub components: Vec<ComponentReport>,
     /// Every named condition.
@@ -83,6 +87,7 @@ impl Report {
                 && certificates.iter().all(|certificate| certificate.days.is_some_and(|days| days >= 0)),
             etcd: etcd::report(cluster, answers),
             balancers: cluster.nodes.iter().map(|node| balancers::report(node, answers)).collect(),
+            vip: vip::report(cluster, answers),
             components: cluster.nodes.iter().flat_map(|node| nodes::components(node, answers)).collect(),
             nodes: {
                 nodes.extend(joined);

@@ -23,6 +23,10 @@ pub fn the_virtual_address_moves_to_a_living_controller() {
     let first = holder(&cluster);
     assert_eq!(who_has_it(&cluster, &CONTROLLERS), [first.as_str()]);
     assert!(answers(&cluster), "{}", show(&ask(&cluster)));
+    let status = cluster.command(&["status"]).output().unwrap();
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    let line = status.lines().find(|line| line.starts_with(VIP)).unwrap_or_default();
+    assert!(line.ends_with(&first), "{status}");
 
     // An agent that ends in order gives it away at once, and the next one begins without it.
     let took = moves(&cluster, || kill(agent(&cluster, &first), Signal::TERM));

@@ -1,7 +1,7 @@
 //! A report as lines for people: first the verdict and what is wrong, then section by section.
 
 use kayak_engine::status::{
-    BalancerReport, CertificateReport, CheckReport, EtcdReport, MemberReport, NodeReport, Report,
+    BalancerReport, CertificateReport, CheckReport, EtcdReport, MemberReport, NodeReport, Report, VipReport,
 };
 
 use super::{role_name, state_name};
@@ -25,6 +25,7 @@ pub fn lines(report: &Report) -> Vec<String> {
         nodes(&report.nodes),
         etcd(&report.etcd),
         balancers(&report.balancers),
+        report.vip.iter().flat_map(vip).collect(),
         components(report),
         holding.into_iter().map(check).chain(nearest(&report.certificates)).collect(),
     ];
@@ -120,6 +121,13 @@ fn balancers(balancers: &[BalancerReport]) -> Vec<String> {
         let given = if given.is_empty() { "none".into() } else { given.join(", ") };
         row(&[&balancer.node, &given, &not.join(", ")])
     }));
+    table_lines(&table)
+}
+
+fn vip(vip: &VipReport) -> Vec<String> {
+    let mut table = vec![row(&["VIRTUAL ADDRESS", "IS AT", ""])];
+    let because = vip.because.as_deref().unwrap_or_default();
+    table.push(row(&[&vip.address, vip.holder.as_deref().unwrap_or("?"), because]));
     table_lines(&table)
 }
 
@@ -231,6 +239,11 @@ mod tests {
                     because: Some("it is silent".into()),
                 },
             ],
+            vip: Some(VipReport {
+                address: "10.0.0.250".into(),
+                holder: Some("controller-0".into()),
+                because: None,
+            }),
             components: Vec::new(),
             checks: vec![
                 check(Check::ApiServes, Some(true), None),
@@ -270,6 +283,9 @@ controller-1  8e9e05c52164694d  follower  yes      1234        0       4.3 MB
 BALANCER      GIVES CONNECTIONS TO  AND NOT TO
 controller-0  controller-0          controller-1 (it died)
 controller-1  ?                     it is silent
+
+VIRTUAL ADDRESS  IS AT
+10.0.0.250       controller-0
 
 ✓ the API answers
 ✓ certificates are valid, the first ends in 364 days, on 2027-11-21: `admin`";
