@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod cluster;
 pub mod component;
 pub mod config;
+pub mod drain;
 pub mod fields;
 pub mod form;
 pub mod host;

@@ -181,7 +181,10 @@ fn what_is_no_longer_wished_goes_when_it_is_named() {
     assert_eq!(fleet.named.misnamed(&fleet.objects, &fleet.seen), None);
     let gone = |name: &str| Step::RemoveNode(name.into());
     let ids = ["controller-1", "worker-1"].map(node_id);
+    let drain = |name: &str| Step::Drain(name.into());
     let steps = vec![
+        drain("controller-1"),
+        drain("worker-1"),
         Step::RemoveMember("controller-1".into()),
         gone("controller-1"),
         gone("worker-1"),

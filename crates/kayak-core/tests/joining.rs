@@ -89,6 +89,7 @@ fn a_machine_that_joined_plans_for_its_node_alone() {
         outdated: Vec::new(),
         stale_files: if container == ContainerState::Absent { vec!["/etc/x".into()] } else { Vec::new() },
         temporary: false,
+        checkpoints: false,
         member: false,
     };
     let seen = |container, holding: &[Check]| Observed {

@@ -154,13 +154,19 @@ fn a_stopped_node_that_keeps_checkpoints_needs_no_temporary_control_plane() {
     node.checkpoints = true;
     seen.assets = AssetsSeen::default();
     let plan = checked(&seen);
-    assert_eq!(
-        phases(&plan),
-        [PhaseId::Nodes, PhaseId::Inject, PhaseId::SelfHosted, PhaseId::Pivot, PhaseId::Verify]
-    );
+    let wanted = [
+        PhaseId::Nodes,
+        PhaseId::Inject,
+        PhaseId::SelfHosted,
+        PhaseId::HandOver,
+        PhaseId::Pivot,
+        PhaseId::Verify,
+    ];
+    assert_eq!(phases(&plan), wanted);
     assert!(plan.phases[0].gate.contains(&Check::ApiServes));
-    assert!(plan.phases[4].gate.contains(&Check::CheckpointsIdle(NODE.into())));
-    let temporary = |step: &Step| matches!(step, Step::PlaceTemporary(_) | Step::RemoveTemporary(_));
+    assert!(plan.phases[5].gate.contains(&Check::CheckpointsIdle(NODE.into())));
+    let temporary =
+        |step: &Step| matches!(step, Step::PlaceTemporary(_) | Step::HandOver(_) | Step::RemoveTemporary(_));
     assert!(!plan.phases.iter().flat_map(|phase| &phase.steps).any(temporary), "{plan}");
 }
 

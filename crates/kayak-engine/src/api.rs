@@ -108,10 +108,29 @@ impl ApiError {
 pub async fn client(kubeconfig: &str) -> Result<kube::Client, ApiError> {
     let parsed = Kubeconfig::from_yaml(kubeconfig).map_err(ApiError::Kubeconfig)?;
     let options = KubeConfigOptions { context: way::context(&parsed).await, ..KubeConfigOptions::default() };
-    connect(parsed, &options).await
+    connect(parsed, &options, Refused::TriedAgain).await
 }
 
-async fn connect(kubeconfig: Kubeconfig, options: &KubeConfigOptions) -> Result<kube::Client, ApiError> {
+/// As [`client`], but each refusal comes back at once: by itself a client tries 15 times where the API says "not
+/// now", every 10 s where a budget for disruption does.
+pub async fn client_that_hears_refusals(kubeconfig: &str) -> Result<kube::Client, ApiError> {
+    let parsed = Kubeconfig::from_yaml(kubeconfig).map_err(ApiError::Kubeconfig)?;
+    let options = KubeConfigOptions { context: way::context(&parsed).await, ..KubeConfigOptions::default() };
+    connect(parsed, &options, Refused::Told).await
+}
+
+/// What becomes of a request that the API refuses for the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    TriedAgain,
+    Told,
+}
+
+async fn connect(
+    kubeconfig: Kubeconfig,
+    options: &KubeConfigOptions,
+    refused: Refused,
+) -> Result<kube::Client, ApiError> {
     let mut config =
         kube::Config::from_custom_kubeconfig(kubeconfig, options).await.map_err(ApiError::Kubeconfig)?;
     // A proxy of the user's environment has no business between a machine and its own nodes.
@@ -120,6 +139,7 @@ async fn connect(kubeconfig: Kubeconfig, options: &KubeConfigOptions) -> Result<
     // Every API server can prove this name. Where the node's address changes, the one that still runs has a
     // certificate for the address before, until it is rolled.
     config.tls_server_name = Some(API_SERVER_NAME.into());
+    config.default_retry = refused == Refused::TriedAgain;
     kube::Client::try_from(config).map_err(|e| ApiError::Client(Box::new(e)))
 }
 

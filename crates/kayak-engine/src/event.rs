@@ -46,6 +46,22 @@ pub enum Event {
         /// Which fields.
         edits: Vec<Edit>,
     },
+    /// A pod is going to be evicted.
+    Evicts {
+        /// From which node.
+        node: String,
+        /// Which one, with its namespace.
+        pod: String,
+        /// What is lost by that.
+        loses: Option<String>,
+    },
+    /// A node is not empty yet.
+    Draining {
+        /// Which one.
+        node: String,
+        /// Why not.
+        because: String,
+    },
     /// A phase is done.
     PhaseDone {
         /// Which one.

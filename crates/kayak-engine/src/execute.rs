@@ -21,6 +21,7 @@ use crate::api::{self, ApiError, Manner};
 use crate::asset_dir::{self, AssetDirError};
 use crate::check::{self, GateError};
 use crate::cluster::ClusterHandle;
+use crate::drain::{self, DrainError};
 use crate::driver::{DriverError, FileContent, NodeFile};
 use crate::event::{Event, Listener};
 use crate::store::{self, Cloned, StoreError};
@@ -37,6 +38,9 @@ pub enum ExecuteError {
     /// The API would not.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// A node's pods would not go.
+    #[error(transparent)]
+    Drain(#[from] DrainError),
     /// A gate did not open.
     #[error(transparent)]
     Gate(#[from] Box<GateError>),
@@ -148,6 +152,9 @@ impl Executor<'_> {
             Step::Delete(ids) => api::delete(self.cluster.client(), ids).await?,
             Step::HandOver(node) => self.hand_over(node).await?,
             Step::RemoveTemporary(node) => self.remove_temporary(node).await?,
+            Step::Drain(node) => {
+                drain::drain(self.cluster, node, self.patience, self.tell).await?;
+            }
             Step::RemoveMember(node) => self.remove_member(node).await?,
             Step::RemoveNode(node) => driver.remove(&self.cluster.node_id(node)).await?,
         }

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod check;
 pub mod cluster;
 pub mod dirs;
+pub mod drain;
 pub mod driver;
 pub mod event;
 pub mod execute;

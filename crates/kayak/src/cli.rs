@@ -65,7 +65,7 @@ enum Command {
     Support(commands::support::SupportArgs),
     Kubectl(commands::kubectl::KubectlArgs),
     Kubeconfig(commands::kubeconfig::KubeconfigArgs),
-    /// Look into nodes
+    /// Add, remove, empty and restart nodes, and look into them
     #[command(subcommand)]
     Node(commands::node::NodeCommand),
     /// Give images to nodes

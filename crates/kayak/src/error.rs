@@ -8,6 +8,7 @@ use kayak_core::chain::chain;
 use kayak_core::cluster::ResolveError;
 use kayak_core::config::ConfigError;
 use kayak_engine::asset_dir::AssetDirError;
+use kayak_engine::drain::DrainError;
 use kayak_engine::execute::ExecuteError;
 use kayak_engine::join::{AuthorityError, JoinError};
 
@@ -134,6 +135,14 @@ fn advise(error: &(dyn Error + Send + Sync + 'static)) -> (Kind, Vec<String>) {
     if let Some(CallerError::NoHome) = error.downcast_ref() {
         let hint = "nothing was changed; name a file of your own: `KUBECONFIG=FILE kayak kubeconfig`";
         return (Kind::Failed, vec![hint.into()]);
+    }
+    if error.is::<DrainError>() || matches!(error.downcast_ref(), Some(ExecuteError::Drain(_))) {
+        let hints = [
+            "no new pods come to the node, and none was deleted against its budget; the same command goes on from here",
+            "`kayak kubectl uncordon NODE` lets pods come again; a budget that can never be met has to be changed, or \
+             its pods deleted",
+        ];
+        return (Kind::Failed, hints.map(str::to_owned).into());
     }
     if let Some(ExecuteError::Gate(_)) = error.downcast_ref() {
         return (

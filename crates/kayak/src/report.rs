@@ -260,6 +260,11 @@ impl Progress {
                     self.line(&format!("  left alone: {}", edited(object, edit)));
                 }
             }
+            Event::Evicts { node, pod, loses: None } => tracing::info!("evicts {pod} from `{node}`"),
+            Event::Evicts { node, pod, loses: Some(lost) } => {
+                self.line(&format!("  evicts {pod} from `{node}`; lost: {lost}"));
+            }
+            Event::Draining { node, because } => self.waiting(&format!("node `{node}` is empty"), because),
             Event::PhaseDone { phase, seconds } => self.done(phase.title(), *seconds),
         }
     }

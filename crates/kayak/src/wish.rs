@@ -34,7 +34,7 @@ pub struct ConfigArgs {
 }
 
 /// What is only done where the owner says so.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub struct NamedArgs {
     /// Undo an edit: `deployment/coredns`, or a file of the assets; `plan` lists what was edited
     #[arg(long, value_name = "NAME")]
@@ -46,6 +46,11 @@ pub struct NamedArgs {
 }
 
 impl NamedArgs {
+    /// Only what is to be removed.
+    pub fn removing(remove: Vec<String>) -> Self {
+        Self { remove, ..Self::default() }
+    }
+
     /// The names as sets.
     pub fn named(&self) -> Named {
         Named { revert: self.revert.iter().cloned().collect(), remove: self.remove.iter().cloned().collect() }
@@ -79,6 +84,11 @@ struct ReadError {
 }
 
 impl ConfigArgs {
+    /// What the cluster was last brought up with, and other numbers of nodes.
+    pub fn counted(counts: Counts) -> Self {
+        Self { config: None, controllers: counts.controllers, workers: counts.workers }
+    }
+
     /// Reads the file; without one, finds what the cluster was last brought up with, or takes the
     /// defaults. `--cluster` names it either way.
     pub async fn load(&self, cx: &Context) -> Result<Wish, CommandError> {

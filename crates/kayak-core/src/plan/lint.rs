@@ -122,7 +122,7 @@ pub fn lint(plan: &Plan, seen: &Observed) -> Vec<Note> {
                         notes.push(Note::TemporaryRemovedTooEarly { node: node.clone() });
                     }
                 }
-                Step::Apply(_) | Step::Revert(_) | Step::Delete(_)
+                Step::Apply(_) | Step::Revert(_) | Step::Delete(_) | Step::Drain(_)
                     if !api_seen && !ensured.contains(&Check::ApiServes) =>
                 {
                     notes.push(Note::AppliesWithoutApi);
@@ -141,6 +141,7 @@ pub fn lint(plan: &Plan, seen: &Observed) -> Vec<Note> {
                 | Step::WriteAssets { .. }
                 | Step::PrepareNetwork
                 | Step::CreateNode(_)
+                | Step::Drain(_)
                 | Step::Bootstrap(_)
                 | Step::WriteFiles { .. } => {}
             }

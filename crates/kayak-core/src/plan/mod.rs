@@ -1,13 +1,15 @@
 //! What has to be done: a list of phases, computed from what is wished and what was observed.
 
+mod aside;
 mod lint;
 mod named;
 mod phase;
 mod planner;
 
+pub use aside::Aside;
 pub use lint::{Note, lint};
 pub use named::{Misnamed, Named};
-pub use phase::{Aside, Check, Phase, PhaseId, Plan, Step};
+pub use phase::{Check, Phase, PhaseId, Plan, Step};
 pub use planner::{is_control_plane, node_id, plan, temporary_mirrors};
 
 use std::collections::{BTreeMap, BTreeSet};

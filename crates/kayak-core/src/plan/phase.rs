@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Aside;
 use crate::object::ObjectId;
 
 /// The phases of `kayak up`, in order.
@@ -171,7 +172,12 @@ impl PhaseId {
                 "kubectl wait --for=condition=Ready node --all",
                 "kubectl -n kube-system rollout status deployment/coredns",
             ],
-            Self::Remove => &["kubectl delete KIND/NAME"],
+            Self::Remove => &[
+                "kubectl drain NODE --ignore-daemonsets",
+                "etcdctl member remove ID",
+                "runc delete NODE",
+                "kubectl delete KIND/NAME",
+            ],
         }
     }
 }
@@ -222,6 +228,8 @@ pub enum Step {
     HandOver(String),
     /// Take the temporary control plane's manifests and secrets from this node.
     RemoveTemporary(String),
+    /// Keep new pods from a node, and evict those that run there.
+    Drain(String),
     /// Take a node's etcd member out of the cluster.
     RemoveMember(String),
     /// Remove a node's container and all of its files.
@@ -238,6 +246,7 @@ impl Step {
             | Self::WriteFiles { node, .. }
             | Self::StopNode(node)
             | Self::StartNode(node)
+            | Self::Drain(node)
             | Self::RemoveNode(node) => Some(node),
             Self::WriteAssets { .. }
             | Self::PrepareNetwork
@@ -273,6 +282,7 @@ impl fmt::Display for Step {
                 write!(f, "remove the temporary controller manager and scheduler from `{node}`")
             }
             Self::RemoveTemporary(node) => write!(f, "remove the temporary control plane from `{node}`"),
+            Self::Drain(node) => write!(f, "drain node `{node}`"),
             Self::RemoveMember(node) => write!(f, "take etcd on `{node}` out of the cluster"),
             Self::RemoveNode(node) => write!(f, "remove node `{node}` and its files"),
         }
@@ -349,32 +359,6 @@ pub struct Phase {
     pub steps: Vec<Step>,
     /// What must hold before the next phase begins.
     pub gate: Vec<Check>,
-}
-
-/// What a plan does not care for, although one might expect it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Aside {
-    /// Pods' network is the owner's own affair.
-    OwnPodNetwork,
-    /// A node that is no longer wished does not run.
-    DeadNode(String),
-}
-
-impl fmt::Display for Aside {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OwnPodNetwork => f.write_str(
-                "does not wait until nodes are Ready and CoreDNS runs: both take the owner's own network \
-                 (`network.provider: none`)",
-            ),
-            Self::DeadNode(node) => write!(
-                f,
-                "does not wait for what belongs on node `{node}`, which does not run and is no longer wished \
-                 (`--remove node/{node}` removes it)"
-            ),
-        }
-    }
 }
 
 /// All that has to be done.

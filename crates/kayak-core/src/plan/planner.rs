@@ -350,7 +350,8 @@ fn verify(wish: &Wish<'_>) -> Phase {
     Phase { id: PhaseId::Verify, steps: Vec::new(), gate }
 }
 
-/// What was named goes: a controller's vote first, then the node, then what the API shows of it.
+/// What was named goes: pods first, as long as there is a kubelet to end them, a controller's vote next, then
+/// the node, then what the API shows of it.
 fn remove(wish: &Wish<'_>, seen: &Observed) -> Phase {
     let named = |id: &&ObjectId| wish.named.remove.iter().any(|name| id.is_called(name));
     let surplus = seen.surplus();
@@ -358,8 +359,10 @@ fn remove(wish: &Wish<'_>, seen: &Observed) -> Phase {
         Fact::Unknown(_) => return Phase { id: PhaseId::Remove, steps: Vec::new(), gate: Vec::new() },
         Fact::Known(_) => surplus.iter().filter(named).cloned().collect(),
     };
-    let mut steps = Vec::new();
-    for (node, &member) in seen.surplus_nodes.iter().filter(|(node, _)| objects.contains(&node_id(node))) {
+    let nodes = || seen.surplus_nodes.iter().filter(|(node, _)| objects.contains(&node_id(node)));
+    let living = nodes().filter(|(node, _)| !seen.surplus_down.contains(*node));
+    let mut steps: Vec<_> = living.map(|(node, _)| Step::Drain(node.clone())).collect();
+    for (node, &member) in nodes() {
         steps.extend(member.then(|| Step::RemoveMember(node.clone())));
         steps.push(Step::RemoveNode(node.clone()));
     }

@@ -7,7 +7,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::connect;
+use super::{Refused, connect};
 
 /// How long a controller may take to accept a connection.
 const ACCEPTS: Duration = Duration::from_millis(500);
@@ -69,7 +69,7 @@ async fn leads(kubeconfig: &Kubeconfig, context: &str) -> Leads {
 
 async fn is_ready(kubeconfig: &Kubeconfig, context: &str) -> Option<()> {
     let options = KubeConfigOptions { context: Some(context.into()), ..KubeConfigOptions::default() };
-    let client = connect(kubeconfig.clone(), &options).await.ok()?;
+    let client = connect(kubeconfig.clone(), &options, Refused::Told).await.ok()?;
     let request = http::Request::get("/readyz").body(Vec::new()).ok()?;
     client.request_text(request).await.ok().map(drop)
 }

@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn nodes_of_other_machines_are_as_the_api_tells() {
-        let mut answers = answers(&[]);
+        let mut answers = answers(&[("controller-0", Status::default())]);
         let Fact::Known(nodes) = &mut answers.api.nodes else { panic!() };
         nodes.insert("controller-0".into(), json!({}));
         nodes.insert(

@@ -1,18 +1,17 @@
+mod count;
+mod drain;
+mod list;
+mod reboot;
+
 use std::process::ExitCode;
 
 use kayak_core::node::{BINARY, LOG_DIR};
-use kayak_core::plan::ContainerState;
-use kayak_engine::asset_dir;
-use kayak_engine::cluster::ClusterHandle;
 use kayak_engine::driver::{ExecIo, NodeId};
-use serde_json::json;
 use tokio::io::AsyncRead;
 
 use super::preflight::require_root;
-use super::status::{role_name, state_name};
 use crate::context::{Context, block_on};
 use crate::error::CommandError;
-use crate::report::{self, Output};
 
 #[derive(clap::Subcommand)]
 pub enum NodeCommand {
@@ -38,8 +37,34 @@ pub enum NodeCommand {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
-    /// List the nodes
+    /// List the nodes, those among them that are there and no longer wished
     List,
+    /// Add nodes
+    ///
+    /// The same as `up` with a larger number: it is written into the configuration, and the names follow from it.
+    Add(count::AddArgs),
+    /// Remove nodes, dead or alive
+    ///
+    /// Pods are evicted first, as budgets for disruption allow; those of DaemonSets stay to the end. A controller
+    /// leaves etcd, which is refused where the others would be no majority. Then the node goes with its files,
+    /// keys among them, and its Node object.
+    Remove(count::RemoveArgs),
+    /// Keep new pods from a node, and evict those that run there
+    ///
+    /// Pods of DaemonSets stay. Budgets for disruption are respected: what they hold back longer than that is an
+    /// error, and the node stays without new pods.
+    Drain {
+        /// The node
+        node: String,
+        /// How long pods may take
+        #[arg(long, default_value_t = 180, value_name = "SECONDS")]
+        patience: u64,
+    },
+    /// Start nodes anew, one after another
+    ///
+    /// The next one goes when all members of etcd are connected and all API servers ready. Pods stay on their
+    /// nodes, and start again with them.
+    Reboot(reboot::RebootArgs),
     /// List pods and containers from the runtime itself, with the API up or down
     Ps {
         /// The node
@@ -66,42 +91,16 @@ pub fn run(cx: &Context, command: NodeCommand) -> Result<ExitCode, CommandError>
             exec(cx, &node, &words(&["bash"]), Input::Terminal)
         }
         NodeCommand::Shell { node, command } => exec(cx, &node, &command, Input::Caller),
-        NodeCommand::List => list(cx),
+        NodeCommand::List => list::run(cx),
+        NodeCommand::Add(args) => count::add(cx, args),
+        NodeCommand::Remove(args) => count::remove(cx, args),
+        NodeCommand::Drain { node, patience } => drain::run(cx, &node, patience),
+        NodeCommand::Reboot(args) => reboot::run(cx, &args),
         NodeCommand::Ps { node } => {
             let format = format!("--output={}", cx.output_name());
             exec(cx, &node, &words(&[BINARY, "pods", &format]), Input::None)
         }
     }
-}
-
-fn list(cx: &Context) -> Result<ExitCode, CommandError> {
-    let assets = asset_dir::read(&cx.dirs.assets(&cx.cluster_name()?))?;
-    let nodes = block_on(async {
-        let cluster = ClusterHandle::new(assets, cx.driver()?).await?;
-        let mut nodes = Vec::new();
-        for node in &cluster.assets.cluster.nodes {
-            let state = cluster.driver.state(&cluster.node_id(&node.name)).await?;
-            nodes.push((node.clone(), state.into()));
-        }
-        Ok(nodes)
-    })?;
-    match cx.output {
-        Output::Json => {
-            let nodes = nodes.iter().map(|(node, state): &(_, ContainerState)| {
-                json!({ "name": node.name, "role": node.role, "address": node.address, "state": state })
-            });
-            report::json(&nodes.collect::<Vec<_>>())?;
-        }
-        Output::Text => {
-            let mut table = vec![["NODE", "STATE", "ROLE", "ADDRESS"].map(str::to_owned).to_vec()];
-            table.extend(nodes.iter().map(|(node, state)| {
-                let (state, role) = (state_name(*state).to_owned(), role_name(node.role).to_owned());
-                vec![node.name.clone(), state, role, node.address.to_string()]
-            }));
-            report::table(&table);
-        }
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Where a program in a node reads from.

@@ -8,7 +8,8 @@ use kayak_core::fields::{Change, changes};
 use kayak_core::object::ObjectId;
 use kayak_core::pki::Authority;
 use kayak_core::plan::{
-    ContainerState, Edit, Fact, Misnamed, Named, ObjectSeen, Observed, Plan, Step, Wish as Wished, lint, plan,
+    ContainerState, Edit, Fact, Misnamed, Named, Note, ObjectSeen, Observed, Plan, Step, Wish as Wished,
+    lint, plan,
 };
 use kayak_engine::cluster::ClusterHandle;
 use kayak_engine::keystore::{ENCRYPTION, SERVICE_ACCOUNT};
@@ -157,8 +158,20 @@ pub async fn decide(
     }
     let plan = plan(&Wished { cluster: &cluster.assets.cluster, objects: &ids, named }, &seen);
     if let Some(note) = lint(&plan, &seen).first() {
-        return Err(CommandError::failed(format!("refused to execute a plan that {note}"))
-            .hint("this is a bug in kayak; nothing was changed"));
+        let hint = match note {
+            Note::LosesQuorum { .. } => {
+                "bring the other controllers back first: `kayak resume`; nothing was changed"
+            }
+            Note::TemporaryRemovedTooEarly { .. }
+            | Note::ActsOnUnknown { .. }
+            | Note::TemporaryStays { .. }
+            | Note::BeginsAnother { .. }
+            | Note::RemovesWished { .. }
+            | Note::AppliesWithoutApi
+            | Note::NodeStaysStopped { .. }
+            | Note::DeletesWished { .. } => "this is a bug in kayak; nothing was changed",
+        };
+        return Err(CommandError::failed(format!("refused to execute a plan that {note}")).hint(hint));
     }
     tracing::info!("plan:\n{plan}");
     Ok(Decision { plan, seen })

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use camino::Utf8PathBuf;
 use kayak_core::assets::CLUSTER_FILE;
 use kayak_core::cluster::Cluster;
+use kayak_core::config::Counts;
 use kayak_core::plan::{ContainerState, Fact, Named, NodeSeen, Observed, PhaseId, Step};
 use kayak_engine::asset_dir;
 use kayak_engine::cluster::ClusterHandle;
@@ -40,6 +41,13 @@ pub struct UpArgs {
 
     #[command(flatten)]
     how: BringUpArgs,
+}
+
+impl UpArgs {
+    /// With other numbers of nodes, and what of them is to be removed.
+    pub fn counted(counts: Counts, named: NamedArgs, yes: bool, how: BringUpArgs) -> Self {
+        Self { config: ConfigArgs::counted(counts), named, plan: None, yes, how }
+    }
 }
 
 /// How far to go, and how slowly.
@@ -129,20 +137,31 @@ pub fn bring_up(
     cx: &Context,
     rendering: Rendering,
     doing: &Doing<'_>,
-    _lock: &Lock,
+    lock: &Lock,
 ) -> Result<ExitCode, CommandError> {
     let start = Instant::now();
-    let progress = Progress::new(cx.output);
     let name = rendering.assets.cluster.name().to_owned();
     let joined = rendering.assets.cluster.joined.is_some();
-    let finished = block_on(execute(cx, rendering, doing, &progress))?;
-    progress.finish();
+    let finished = converge(cx, rendering, doing, lock)?;
     match (finished && cx.output == Output::Text, joined) {
         (true, true) => joined_summary(&name, start),
         (true, false) => summary(cx, &name, start)?,
         (false, _) => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The same without a word about what there is then; says whether everything was done.
+pub fn converge(
+    cx: &Context,
+    rendering: Rendering,
+    doing: &Doing<'_>,
+    _lock: &Lock,
+) -> Result<bool, CommandError> {
+    let progress = Progress::new(cx.output);
+    let finished = block_on(execute(cx, rendering, doing, &progress))?;
+    progress.finish();
+    Ok(finished)
 }
 
 /// Plans and executes; says whether everything was done.

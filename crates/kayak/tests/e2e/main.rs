@@ -45,7 +45,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use cluster::{Cluster, Shared};
 use fleet::{
     Fleet, api_rolls_unnoticed, api_server_stands_still, cold_start as fleet_cold_start, comes_up_and_grows,
-    failures_are_survived, own_pod_network, packets_reach_every_pod,
+    failures_are_survived, nodes_by_command, own_pod_network, packets_reach_every_pod,
 };
 use inventory::Inventory;
 
@@ -106,6 +106,8 @@ const SHARED: &[Named<Scenario>] = &[
 const FLEET: &[Named<FleetScenario>] = &[
     ("up_ends_with_all_that_was_wished", comes_up_and_grows::up_ends_with_all_that_was_wished),
     ("nodes_are_added_and_removed_by_number", comes_up_and_grows::nodes_are_added_and_removed_by_number),
+    ("nodes_come_and_go_by_command", nodes_by_command::nodes_come_and_go_by_command),
+    ("nodes_restart_one_after_another", nodes_by_command::nodes_restart_one_after_another),
     ("packets_reach_every_pod", packets_reach_every_pod::packets_reach_every_pod),
     ("api_server_rolls_and_nobody_notices", api_rolls_unnoticed::api_server_rolls_and_nobody_notices),
     (

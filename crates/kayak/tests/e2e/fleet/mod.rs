@@ -5,6 +5,7 @@ pub mod api_server_stands_still;
 pub mod cold_start;
 pub mod comes_up_and_grows;
 pub mod failures_are_survived;
+pub mod nodes_by_command;
 pub mod own_pod_network;
 pub mod packets_reach_every_pod;
 mod streams;
