@@ -5,8 +5,10 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 
-use camino::Utf8Path;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, renameat, symlinkat, unlinkat};
+use camino::{Utf8Path, Utf8PathBuf};
+use rustix::fs::{
+    CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlinkat, renameat, symlinkat, unlinkat,
+};
 use rustix::io::Errno;
 
 use crate::driver::FileContent;
@@ -15,15 +17,20 @@ use crate::driver::FileContent;
 /// means is the node's business, and must not lead to a file of this machine.
 pub(crate) struct Directory {
     fd: OwnedFd,
+    /// Where the node has it: an absolute link there begins with this.
+    within: Utf8PathBuf,
 }
+
+/// How many links one may lead to another.
+const LINKS: usize = 8;
 
 /// What a file is called until it is whole.
 const PARTIAL: &str = ".kayak-partial";
 
 impl Directory {
-    pub(crate) fn open(path: &Utf8Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Utf8Path, within: &Utf8Path) -> io::Result<Self> {
         let fd = openat(CWD, path.as_std_path(), OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { fd })
+        Ok(Self { fd, within: within.to_owned() })
     }
 
     fn inside(&self, path: &Utf8Path, flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -33,14 +40,39 @@ impl Directory {
 
     /// Reads a file, `None` if it is not there.
     pub(crate) fn read(&self, path: &Utf8Path) -> io::Result<Option<Vec<u8>>> {
-        let file = match self.inside(path, OFlags::RDONLY | OFlags::NONBLOCK) {
-            Ok(file) => file,
+        let mut path = path.to_owned();
+        for _ in 0..LINKS {
+            // The kubelet's link to the certificate it has now is an absolute one.
+            if let Some(target) = self.link(&path)?.filter(|target| target.is_absolute()) {
+                let Ok(target) = target.strip_prefix(&self.within) else { return Ok(None) };
+                path = target.to_owned();
+                continue;
+            }
+            let file = match self.inside(&path, OFlags::RDONLY | OFlags::NONBLOCK) {
+                Ok(file) => file,
+                Err(Errno::NOENT) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            let mut bytes = Vec::new();
+            File::from(file).read_to_end(&mut bytes)?;
+            return Ok(Some(bytes));
+        }
+        Err(Errno::LOOP.into())
+    }
+
+    /// Where a link leads, `None` if there is none at this path.
+    fn link(&self, path: &Utf8Path) -> io::Result<Option<Utf8PathBuf>> {
+        let fd = match self.inside(path, OFlags::PATH | OFlags::NOFOLLOW) {
+            Ok(fd) => fd,
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let mut bytes = Vec::new();
-        File::from(file).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
+        match readlinkat(&fd, "", Vec::new()) {
+            Ok(target) => Ok(target.into_string().ok().map(Utf8PathBuf::from)),
+            // The kernel's answer for what is no link.
+            Err(Errno::NOENT | Errno::INVAL) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Puts a file in its place once all of it is on the disk, and makes the directories above it.
@@ -93,7 +125,7 @@ mod tests {
     fn files_are_replaced_whole_with_their_mode() {
         let scratch = tempfile::tempdir().unwrap();
         let root = Utf8Path::from_path(scratch.path()).unwrap();
-        let directory = Directory::open(root).unwrap();
+        let directory = Directory::open(root, "/var".into()).unwrap();
         let path = Utf8Path::new("a/b/key");
         for bytes in ["long content", "short"] {
             directory.write(path, &FileContent::Regular { bytes: bytes.into(), mode: 0o600 }).unwrap();
@@ -102,17 +134,23 @@ mod tests {
         assert_eq!(root.join(path).metadata().unwrap().permissions().mode() & 0o7777, 0o600);
         directory.write("a/current".into(), &FileContent::Link("b/key".into())).unwrap();
         assert_eq!(directory.read("a/current".into()).unwrap().unwrap(), b"short");
+        symlink("/var/a/b/key", root.join("a/renewed")).unwrap();
+        assert_eq!(directory.read("a/renewed".into()).unwrap().unwrap(), b"short", "as the node sees it");
         assert_eq!(directory.read("a/absent".into()).unwrap(), None);
-        assert_eq!(root.join("a").read_dir().unwrap().count(), 2);
+        assert_eq!(root.join("a").read_dir().unwrap().count(), 3);
     }
 
     #[test]
     fn links_do_not_lead_out() {
         let scratch = tempfile::tempdir().unwrap();
         let root = Utf8Path::from_path(scratch.path()).unwrap();
-        let directory = Directory::open(root).unwrap();
+        let directory = Directory::open(root, "/var".into()).unwrap();
         symlink("/etc", root.join("out")).unwrap();
+        symlink("/etc/passwd", root.join("passwd")).unwrap();
+        symlink("/var/round", root.join("round")).unwrap();
         assert_eq!(directory.read("out/passwd".into()).unwrap(), None);
+        assert_eq!(directory.read("passwd".into()).unwrap(), None);
+        assert!(directory.read("round".into()).is_err());
         assert_eq!(directory.read("../../../../etc/passwd".into()).unwrap(), None);
     }
 }

@@ -55,29 +55,29 @@ impl Local {
         Ok(clusters)
     }
 
-    /// Finds the persistent directory that a path of a node is in, and the path within.
+    /// Finds the persistent directory that a path of a node is in, where the node has that, and the path within.
     fn persistent<'a>(
         &self,
         node: &NodeId,
         path: &'a Utf8Path,
-    ) -> Result<(Utf8PathBuf, &'a Utf8Path), LocalError> {
+    ) -> Result<(Utf8PathBuf, &'static Utf8Path, &'a Utf8Path), LocalError> {
         paths::check_node(node)?;
         let found = PERSISTENT.iter().find_map(|root| {
             let rest = path.strip_prefix(root).ok()?;
-            Some((self.paths.persistent(node, root.as_ref()), rest))
+            Some((self.paths.persistent(node, root.as_ref()), Utf8Path::new(root), rest))
         });
         found.ok_or_else(|| LocalError::NotPersistent(path.to_owned()))
     }
 
     fn put_file(&self, node: &NodeId, file: &NodeFile) -> Result<(), LocalError> {
-        let (directory, path) = self.persistent(node, &file.path)?;
-        let opened = files::Directory::open(&directory).map_err(LocalError::read(&directory))?;
+        let (directory, within, path) = self.persistent(node, &file.path)?;
+        let opened = files::Directory::open(&directory, within).map_err(LocalError::read(&directory))?;
         opened.write(path, &file.content).map_err(LocalError::write(&directory.join(path)))
     }
 
     fn get_file(&self, node: &NodeId, path: &Utf8Path) -> Result<Option<Vec<u8>>, LocalError> {
-        let (directory, path) = self.persistent(node, path)?;
-        let opened = disk::present(files::Directory::open(&directory));
+        let (directory, within, path) = self.persistent(node, path)?;
+        let opened = disk::present(files::Directory::open(&directory, within));
         match opened.map_err(LocalError::read(&directory))? {
             Some(opened) => opened.read(path).map_err(LocalError::read(&directory.join(path))),
             None => Ok(None),
