@@ -243,7 +243,7 @@ fn the_lint_finds_each_broken_rule_of_fleets() {
 #[test]
 #[expect(clippy::disallowed_methods, reason = "what is tested is the time it takes")]
 fn a_large_fleet_is_planned_in_time() {
-    let took = |workers: u32| {
+    let once = |workers: u32| {
         let yaml = format!("controllers: 5\nworkers: {workers}\nnetwork: {{ nodes: 10.252.0.0/20 }}");
         let fleet = Fleet::absent(&yaml);
         let start = Instant::now();
@@ -251,6 +251,8 @@ fn a_large_fleet_is_planned_in_time() {
         assert!(steps > usize::try_from(workers).unwrap());
         start.elapsed()
     };
+    // The fastest of some: others have work for the processors too.
+    let took = |workers| (0..5).map(|_| once(workers)).min().unwrap();
     assert_eq!(cluster("controllers: 5\nworkers: 20").nodes.len(), 25);
     let (small, large) = (took(250), took(1000));
     assert!(took(500) < Duration::from_secs(1), "500 workers took {:?}", took(500));
