@@ -30,7 +30,7 @@ unit: deps ## Tests that need no cluster
 	cargo test --release --workspace --locked --lib --bins --test assets --test plans --test fleets --test simulator
 
 e2e: build bundle ## Tests on a real cluster, and one that removes it
-	cargo test --release --locked -p kayak-agent --lib -- --ignored
+	cargo test --release --locked -p kayak-agent --lib -- --ignored etcd::real
 	cargo test --release --locked -p kayak-engine --test local_driver -- --ignored
 	cargo test --release --locked -p kayak --test e2e
 
